@@ -1,0 +1,1 @@
+"""PURE: from a model name to a rule, and the reasons."""
