@@ -37,7 +37,15 @@ class MissingError(RefusedError):
 
 
 class StoreError(GatewayError):
-    """The database is locked, full, broken or newer than this program."""
+    """The database is locked, full, broken or newer than this program; `code` is one word for which.
+
+    held: another process owns the home. locked, full, read_only, corrupt, newer, busy, closed: as they
+    say. broken: anything else that the database reported.
+    """
+
+    def __init__(self, message: str, *, code: str = "broken") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class SecretError(GatewayError):

@@ -75,7 +75,5 @@ class Snapshot:
     rules: RuleTable = field(default_factory=RuleTable)
     policies: Mapping[str, Policy] = field(default_factory=lambda: MappingProxyType(dict(BUILT_IN)))
     upstreams: Mapping[str, Upstream] = field(default_factory=lambda: MappingProxyType({}))
-    credentials: Mapping[str, tuple[Credential, ...]] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    credentials: Mapping[str, tuple[Credential, ...]] = field(default_factory=lambda: MappingProxyType({}))
     clients: Mapping[bytes, ClientKey] = field(default_factory=lambda: MappingProxyType({}))  # by digest

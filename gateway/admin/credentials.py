@@ -1,0 +1,109 @@
+"""The operations on credentials. A secret goes in and never comes out again."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, UnsetType
+
+from gateway.admin.context import Args, Context, Table
+from gateway.errors import MissingError, RefusedError
+from gateway.snapshot import Credential
+from gateway.store import credentials, shown
+from gateway.store.change import Changed
+from gateway.store.secrets import check_secret
+
+TABLE = Table("credentials")
+
+
+class Filter(Args):
+    """Which credentials to list."""
+
+    upstream: str | None = None
+
+
+class Ref(Args):
+    """Names a credential."""
+
+    upstream: str
+    name: str = "default"
+
+
+class Add(Ref, kw_only=True):
+    """A new credential."""
+
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Add(upstream={self.upstream!r}, name={self.name!r})"
+
+
+class Set(Ref):
+    """What changes of a credential."""
+
+    secret: str | UnsetType = UNSET
+    enabled: bool | UnsetType = UNSET
+
+    def __repr__(self) -> str:
+        return f"Set(upstream={self.upstream!r}, name={self.name!r}, enabled={self.enabled!r})"
+
+
+@TABLE.verb("list", Filter, reads=True)
+async def list_(context: Context, args: Filter) -> object:
+    """List the credentials."""
+    snapshot = context.store.snapshot
+    if args.upstream is not None and args.upstream not in snapshot.upstreams:
+        raise MissingError(f"there is no upstream {args.upstream!r}; known: {', '.join(snapshot.upstreams)}")
+    return [
+        shown.credential(credential)
+        for upstream, held in snapshot.credentials.items()
+        for credential in held
+        if args.upstream in (None, upstream)
+    ]
+
+
+@TABLE.verb("show", Ref, reads=True)
+async def show(context: Context, args: Ref) -> object:
+    """Show a credential: its hint, never its secret."""
+    for credential in context.store.snapshot.credentials.get(args.upstream, ()):
+        if credential.name == args.name:
+            return shown.credential(credential)
+    raise MissingError(f"there is no credential {args.upstream}/{args.name}; `mlx-gateway credentials list`")
+
+
+@TABLE.verb("add", Add)
+async def add(context: Context, args: Add) -> object:
+    """Seal a secret for an upstream."""
+    secret = check_secret(args.secret)
+    return _shown(
+        await context.store.change(
+            context.actor, lambda change: credentials.add(change, args.upstream, args.name, secret)
+        )
+    )
+
+
+@TABLE.verb("set", Set)
+async def set_(context: Context, args: Set) -> object:
+    """Replace the secret of a credential, or switch it on or off."""
+    if args.secret is UNSET and args.enabled is UNSET:
+        raise RefusedError("nothing to set: give a new secret, or enabled")
+    secret = None if args.secret is UNSET else check_secret(args.secret)
+    enabled = None if args.enabled is UNSET else args.enabled
+    return _shown(
+        await context.store.change(
+            context.actor,
+            lambda change: credentials.put(change, args.upstream, args.name, secret=secret, enabled=enabled),
+        )
+    )
+
+
+@TABLE.verb("remove", Ref)
+async def remove(context: Context, args: Ref) -> object:
+    """Remove a credential."""
+    return _shown(
+        await context.store.change(
+            context.actor, lambda change: credentials.remove(change, args.upstream, args.name)
+        )
+    )
+
+
+def _shown(done: Changed[Credential]) -> dict[str, object]:
+    return {**shown.credential(done.value), "warnings": list(done.warnings)}

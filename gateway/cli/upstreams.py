@@ -1,0 +1,228 @@
+"""`upstreams`: the cloud APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from gateway.cli.command import Noun, common
+from gateway.cli.home import NAME
+from gateway.cli.output import Cell, hint, line, record, show, table, warn
+from gateway.cli.session import ask, view
+from gateway.errors import RefusedError
+from gateway.snapshot import AuthStyle
+from gateway.wire.dialect import Dialect
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class UpstreamView(msgspec.Struct):
+    name: str
+    dialect: str
+    base_url: str
+    auth: str = ""
+    headers: dict[str, str] = {}
+    query: dict[str, str] = {}
+    connect_s: float | None = None
+    list_models: bool = True
+    enabled: bool = True
+    note: str = ""
+    warnings: list[str] = []
+
+
+class PresetView(msgspec.Struct):
+    name: str
+    title: str = ""
+    dialect: str = ""
+    base_url: str | None = None
+    auth: str = ""
+    key_env: str | None = None
+    hint: str = ""
+
+
+class TrialView(msgspec.Struct):
+    ok: bool
+    outcome: str = ""
+    message: str = ""
+    ms: float = 0.0
+    models: list[str] = []
+
+
+class _Pair(click.ParamType[tuple[str, str]]):
+    """NAME=VALUE. A pair that can't be read is not repeated: it may hold a key."""
+
+    name = "name=value"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "NAME=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        name, equals, text = str(value).partition("=")
+        if not equals or not name.strip():
+            self.fail("expected NAME=VALUE", param, ctx)
+        return name.strip(), text.strip()
+
+
+command = Noun("upstreams", help="The cloud APIs, each under a name that rules use as a target.")
+
+
+def _settings(function: F) -> F:
+    options = (
+        click.option(
+            "--dialect",
+            type=click.Choice([str(dialect) for dialect in Dialect]),
+            help="Whose JSON it speaks.",
+        ),
+        click.option(
+            "--base-url", metavar="URL", help="Up to and with its version, such as https://host/v1."
+        ),
+        click.option(
+            "--auth",
+            type=click.Choice([str(style) for style in AuthStyle]),
+            help="How it wants to be shown a credential.",
+        ),
+        click.option(
+            "--header", type=_Pair(), multiple=True, help="Fixed header; repeat it for more. Never a key."
+        ),
+        click.option(
+            "--query",
+            type=_Pair(),
+            multiple=True,
+            help="Fixed part of the query, such as api-version; repeat it for more.",
+        ),
+        click.option("--connect-s", type=float, metavar="SECONDS", help="Longest wait for a connection."),
+        click.option("--list-models/--no-list-models", default=None, help="May /v1/models ask it?"),
+        click.option("--note", help="What it is for."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+@command.command("list")
+def list_() -> None:
+    """List the upstreams."""
+    answer = ask("upstreams.list")
+    show(answer, lambda: _table(view(answer, list[UpstreamView])))
+
+
+@command.command("show")
+@click.argument("name")
+def show_(name: str) -> None:
+    """Show an upstream."""
+    answer = ask("upstreams.show", {"name": name})
+    show(answer, lambda: _record(view(answer, UpstreamView)))
+
+
+@command.command()
+@click.argument("name")
+@click.option("--preset", help=f"A well-known API; see {NAME} upstreams presets.")
+@_settings
+def add(name: str, preset: str | None, **given: Any) -> None:
+    """Add an upstream, from a preset or with --dialect and --base-url."""
+    if preset is None and given["base_url"] is None:
+        raise click.UsageError(
+            f"where is it? give --base-url, or --preset (`{NAME} upstreams presets` lists them)"
+        )
+    args = {"name": name, **_given(given)}
+    if preset is not None:
+        args["preset"] = preset
+    answer = ask("upstreams.add", args)
+    upstream = view(answer, UpstreamView)
+    show(answer, lambda: line(f"added upstream {upstream.name}: {upstream.dialect} at {upstream.base_url}"))
+    warn(upstream.warnings)
+    if upstream.auth != AuthStyle.NONE:
+        hint(f"next, its key:  {NAME} credentials add {upstream.name}")
+
+
+@command.command("set")
+@click.argument("name")
+@_settings
+@click.option("--enable/--disable", "enabled", default=None, help="Use it or leave it alone.")
+def set_(name: str, **given: Any) -> None:
+    """Change what is given of an upstream; --header and --query replace all that were there."""
+    changes = _given(given)
+    if not changes:
+        raise click.UsageError("nothing to change; give what is to be different, such as --connect-s 3")
+    answer = ask("upstreams.set", {"name": name, **changes})
+    upstream = view(answer, UpstreamView)
+    show(answer, lambda: line(f"changed upstream {upstream.name}: {upstream.dialect} at {upstream.base_url}"))
+    warn(upstream.warnings)
+
+
+@command.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Remove an upstream that no rule uses."""
+    answer = ask("upstreams.remove", {"name": name})
+    show(answer, lambda: line(f"removed upstream {name}"))
+
+
+@command.command()
+@click.argument("name")
+def test(name: str) -> None:
+    """Ask an upstream for its models, with our credential. Exit code 1 when that fails."""
+    answer = ask("upstreams.test", {"name": name})
+    found = view(answer, TrialView)
+    if not found.ok and not common().json:
+        raise RefusedError(f"{name} failed after {found.ms:.0f} ms ({found.outcome}): {found.message}")
+    show(answer, lambda: line(f"{name} works: it lists {len(found.models)} models ({found.ms:.0f} ms)"))
+    if not found.ok:
+        click.get_current_context().exit(1)
+
+
+@command.command()
+def presets() -> None:
+    """List the well-known APIs for `upstreams add NAME --preset PRESET`."""
+    answer = ask("upstreams.presets")
+    show(answer, lambda: _presets(view(answer, list[PresetView])))
+
+
+def _given(given: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, as the operation takes them."""
+    chosen = {key: value for key, value in given.items() if value not in (None, ())}
+    if "header" in chosen:
+        chosen["headers"] = dict(chosen.pop("header"))
+    if "query" in chosen:
+        chosen["query"] = dict(chosen["query"])
+    return chosen
+
+
+def _table(upstreams: list[UpstreamView]) -> None:
+    if not upstreams:
+        hint(f"no upstreams yet. Add one:\n  {NAME} upstreams add openai --preset openai")
+        return
+    table(
+        ("Upstream", "Dialect", "Base URL", "Auth", "", "Note"),
+        [(u.name, u.dialect, u.base_url, u.auth, "" if u.enabled else "off", u.note) for u in upstreams],
+        spare=("Note",),
+    )
+
+
+def _record(upstream: UpstreamView) -> None:
+    pairs: list[tuple[str, Cell]] = [
+        ("upstream", upstream.name),
+        ("dialect", upstream.dialect),
+        ("base url", upstream.base_url),
+        ("auth", upstream.auth),
+        *(("header", f"{name}: {value}") for name, value in upstream.headers.items()),
+        *(("query", f"{name}={value}") for name, value in upstream.query.items()),
+        ("connect_s", upstream.connect_s),
+        ("list models", upstream.list_models),
+        ("enabled", upstream.enabled),
+        ("note", upstream.note),
+    ]
+    record(pairs)
+
+
+def _presets(known: list[PresetView]) -> None:
+    table(
+        ("Preset", "API", "Dialect", "Base URL", "Usual variable"),
+        [(p.name, p.title, p.dialect, p.base_url or "give --base-url", p.key_env) for p in known],
+        spare=("API",),
+    )

@@ -1,0 +1,141 @@
+"""PURE: what a request may try, in which order, and what was left out and why.
+
+The order is the rule's, except that what cools stands behind what does not. At most one cooling
+candidate is in a plan, the one due soonest: it is the last resort (design 5.6), and one is enough
+to notice that something answers again. One that is barred is in it only when nothing else is;
+the session waits for its time, or gives up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gateway.failover.breaker import FOREVER, Judgement, Key
+from gateway.failover.outcome import Failure, Outcome
+from gateway.failover.policy import Policy
+from gateway.routing.rule import LOCAL
+from gateway.routing.table import Aim
+
+NO_CREDENTIAL = "no_credential"
+
+
+class CredentialRef(NamedTuple):
+    """Which credential may be shown; the secret stays where it is."""
+
+    id: int
+    name: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Something that can be tried: a model of a backend, shown one credential or none."""
+
+    aim_index: int  # its place among the rule's targets; the credentials of a target share it
+    backend: str
+    model: str
+    credential: str | None = None
+    credential_id: int | None = None
+    credential_version: int = 0
+
+    @property
+    def label(self) -> str:
+        return f"{self.backend}/{self.model}" if self.model else self.backend
+
+    @property
+    def key(self) -> Key:
+        return Key(self.backend, self.credential_id, self.model, self.credential_version)
+
+    @property
+    def is_local(self) -> bool:
+        return self.backend == LOCAL
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A target that is not tried. `outcome` is what trying it would have come to, None when the
+    policy alone keeps it out; `failure` is the same with all that is known, for the verdict.
+    """
+
+    label: str
+    reason: str
+    outcome: Outcome | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one request may try. With `local_only` no candidate is off this machine."""
+
+    candidates: tuple[Candidate, ...]
+    skipped: tuple[Skipped, ...]
+    policy: Policy
+    local_only: bool
+
+
+def make_plan(
+    aims: Sequence[Aim],
+    policy: Policy,
+    *,
+    credentials: Mapping[str, Sequence[CredentialRef]],
+    unusable: Callable[[Aim], Failure | None],
+    judge: Callable[[Key], Judgement],
+) -> Plan:
+    """Plan a request without doing anything; `explain` asks the same.
+
+    `credentials`: the usable ones of each upstream. An upstream that is not in it needs none; one
+    with an empty place needs one and has none. `unusable`: why an aim can't answer this request
+    at all. `judge`: how a target stands with the breaker, now.
+    """
+    ready: list[Candidate] = []
+    cooling: list[tuple[Candidate, Judgement]] = []
+    skipped: list[Skipped] = []
+    for index, aim in enumerate(aims):
+        # The one place that keeps a request on this machine (design 5.7): what is not in the plan is
+        # never opened, never asked for its models, never counted in tokens.
+        if policy.stay_local and aim.backend != LOCAL:
+            skipped.append(Skipped(aim.label, "the policy keeps requests on this machine"))
+            continue
+        failure = unusable(aim)
+        if failure is not None:
+            skipped.append(Skipped(aim.label, failure.message, failure.outcome, failure))
+            continue
+        refs = credentials.get(aim.backend)
+        if refs is None:
+            found = [Candidate(index, aim.backend, aim.model)]
+        elif refs:
+            found = [Candidate(index, aim.backend, aim.model, ref.name, ref.id, ref.version) for ref in refs]
+        else:
+            skipped.append(_without_credential(aim))
+            continue
+        for candidate in found:
+            judgement = judge(candidate.key)
+            if judgement.ready:
+                ready.append(candidate)
+            else:
+                cooling.append((candidate, judgement))
+    if cooling:
+        _settle(ready, cooling, skipped)
+    return Plan(tuple(ready), tuple(skipped), policy, policy.stay_local)
+
+
+def _settle(
+    ready: list[Candidate], cooling: list[tuple[Candidate, Judgement]], skipped: list[Skipped]
+) -> None:
+    """Choose the last resort among those that cool; the others are left out with their reason."""
+    cooling.sort(key=lambda pair: (pair[1].barred, pair[1].until, pair[0].aim_index))
+    last, judgement = cooling[0]
+    rest = cooling
+    if not judgement.barred or (not ready and judgement.until < FOREVER):
+        ready.append(last)
+        rest = cooling[1:]
+    skipped += [Skipped(candidate.label, j.reason, j.outcome, j.as_failure()) for candidate, j in rest]
+
+
+def _without_credential(aim: Aim) -> Skipped:
+    reason = f"{aim.backend} has no credential; add one with `mlx-gateway credentials add {aim.backend}`"
+    return Skipped(
+        aim.label, reason, Outcome.AUTH, Failure(outcome=Outcome.AUTH, message=reason, code=NO_CREDENTIAL)
+    )

@@ -1,0 +1,56 @@
+"""PURE: what is written down of each attempt, and the one line that tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.failover.outcome import Failure, Outcome
+from gateway.failover.plan import Candidate
+
+
+@dataclass(slots=True)
+class AttemptRecord:
+    """One try of one target. `outcome` and `ended` are None while it is under way."""
+
+    number: int
+    candidate: Candidate
+    started: float
+    outcome: Outcome | None = None
+    ended: float | None = None
+    failure: Failure | None = None
+    committed: bool = False
+
+    @property
+    def label(self) -> str:
+        return self.candidate.label
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status of an upstream that refused."""
+        return self.failure.status if self.failure is not None else None
+
+    def seconds(self, now: float) -> float:
+        """How long it took, or has taken so far."""
+        return (now if self.ended is None else self.ended) - self.started
+
+    def end(self, outcome: Outcome, now: float, failure: Failure | None = None) -> None:
+        """Write down how it ended."""
+        self.outcome, self.ended, self.failure = outcome, now, failure
+
+
+def trace(attempts: Iterable[AttemptRecord], now: float) -> str:
+    """The attempts for a header: `local/qwen3-8b=overloaded;dur=3, openai/gpt-4o=ok;dur=812`.
+
+    Durations are milliseconds. One that answers right now is ok so far; of one that still races
+    nothing can be said yet.
+    """
+    return ", ".join(f"{each.label}={_word(each)};dur={each.seconds(now) * 1000:.0f}" for each in attempts)
+
+
+def _word(attempt: AttemptRecord) -> str:
+    if attempt.outcome is not None:
+        return attempt.outcome
+    if attempt.committed:
+        return Outcome.OK
+    return "pending" if attempt.ended is None else "cancelled"

@@ -1,0 +1,40 @@
+"""From the text of a tool call, in the model family's own format, to calls as OpenAI writes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from typing import Any
+
+from gateway.local.mailbox import ToolCall
+
+log = logging.getLogger(__name__)
+
+
+def parse_calls(text: str, tokenizer: Any, tools: list[dict[str, Any]]) -> list[ToolCall]:
+    """The calls that `text` holds; an empty list when it holds none that can be understood."""
+    try:
+        found = tokenizer.tool_parser(text, tools)
+    except Exception as error:  # a parser fails in its own way on what a model may write
+        log.warning("a tool call can't be understood: %s", type(error).__name__)
+        return []
+    calls = [_call(item) for item in (found if isinstance(found, list) else [found])]
+    return [] if None in calls else [call for call in calls if call is not None]
+
+
+def _call(item: Any) -> ToolCall | None:
+    if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not item["name"]:
+        return None
+    arguments = item.get("arguments", {})
+    if not isinstance(arguments, str):
+        try:
+            arguments = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError):
+            return None
+    given = item.get("id")
+    return ToolCall(
+        given if isinstance(given, str) and given else f"call_{uuid.uuid4().hex[:24]}",
+        item["name"],
+        arguments,
+    )

@@ -1,0 +1,51 @@
+"""PURE: what a chat template is given besides the messages, and what its refusal tells the client."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gateway.local.fields import Unsupported
+from gateway.local.request import ChatRequest
+
+_PATHS = re.compile(r"(?:[A-Za-z]:)?[\\/][^\s'\"]+")
+# Rendered text per token; no tokenizer makes longer tokens. Text beyond this is too long for sure.
+MOST_CHARS_PER_TOKEN = 128
+
+
+def template_args(request: ChatRequest, template: str, *, has_thinking: bool) -> dict[str, Any]:
+    """The arguments of the template for this request; raise Unsupported where it knows no such thing."""
+    args: dict[str, Any] = dict(request.template_args)
+    if request.tools:
+        args["tools"] = request.tools
+    if request.prefill:
+        args["continue_final_message"] = True
+    else:
+        args["add_generation_prompt"] = True
+    effort = request.reasoning_effort
+    if effort is None:
+        return args
+    if "reasoning_effort" in template:
+        args["reasoning_effort"] = effort
+    elif has_thinking and "enable_thinking" in template:
+        args.setdefault("enable_thinking", effort != "none")
+    elif effort != "none":
+        raise Unsupported("reasoning_effort", "this model's chat template knows no reasoning effort")
+    return args
+
+
+def far_too_long(request: ChatRequest, context: int) -> bool:
+    """Can these messages never fit? Said before a template is run: it may take quadratic time."""
+    size = sum(len(message["content"]) for message in request.messages)
+    return len(request.messages) > context or size > context * MOST_CHARS_PER_TOKEN
+
+
+def refusal(sentence: str) -> str:
+    """The template's own words, on one line, short and without paths."""
+    line = _PATHS.sub("...", " ".join(sentence.split()))
+    return f"the model's chat template refuses these messages: {line[:300]}"
+
+
+def opens_thinking(prompt: str, start: str, end: str) -> bool:
+    """Does the rendered prompt end inside an open thinking block?"""
+    return prompt.rfind(start) > prompt.rfind(end)

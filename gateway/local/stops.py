@@ -1,0 +1,49 @@
+"""PURE: finds stop strings in text that comes in pieces, and holds back only what may become one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StopCutter:
+    """Cuts a text exactly before the first stop string, wherever the pieces are cut.
+
+    `feed` gives the text that is certainly before any stop string; what may still be the
+    beginning of one is held back until the next piece, or until `flush` says that none comes.
+    """
+
+    __slots__ = ("_held", "_stops", "stopped")
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._held = ""
+        self.stopped = False
+
+    def feed(self, piece: str) -> str:
+        if self.stopped:
+            return ""
+        text = self._held + piece
+        # The stop that is complete first wins (of two that end together the longer one), so that the
+        # answer does not depend on how the text was cut into pieces.
+        ends = ((at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0)
+        found = min(ends, default=None)
+        if found is not None:
+            self._held, self.stopped = "", True
+            return text[: found[1]]
+        hold = max((_overlap(text, stop) for stop in self._stops), default=0)
+        cut = len(text) - hold
+        self._held = text[cut:]
+        return text[:cut]
+
+    def flush(self) -> str:
+        """The text is over: what was held back belongs to it."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of `text` are a beginning of `stop`."""
+    for size in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:size]):
+            return size
+    return 0

@@ -1,0 +1,194 @@
+"""One try of one target, from its opening to the first content, and on to its end.
+
+Nothing of an attempt reaches the client before its first content: what came earlier is held
+here. A whole JSON reply is content only when it is complete and checked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import aiohttp
+
+from gateway.backend import AttemptFailed, Backend, Call, Framing, Reply
+from gateway.errors import RequestError
+from gateway.failover.outcome import Failure, Outcome, classify
+from gateway.failover.plan import Candidate
+from gateway.failover.session import Content, Ended, Event, Failed
+from gateway.wire.api import Api
+from gateway.wire.failure import WireError
+from gateway.wire.usage import Usage
+from gateway.wire.watch import StreamWatch
+from gateway.wire.whole import check_whole
+
+_log = logging.getLogger(__name__)
+_HELD_LIMIT = 1 << 20
+
+
+class Attempt:
+    """What is known of one open call. Exactly one of `body` and the stream carries the answer."""
+
+    def __init__(
+        self, number: int, candidate: Candidate, call: Call, backend: Backend, *, reply_limit: int
+    ) -> None:
+        self.number = number
+        self.candidate = candidate
+        self.call = call
+        self.reply: Reply | None = None
+        self.watch: StreamWatch | None = None
+        self.body: bytes | None = None  # a whole reply, complete and checked
+        self.held: list[bytes] = []  # relayable parts that came before the commit
+        self.ended = False  # the stream's terminal event is among what is held
+        self.usage: Usage | None = None
+        self._backend = backend
+        self._reply_limit = reply_limit
+        self._chunks: AsyncIterator[bytes] | None = None
+        self._late: Failure | None = None  # an error that stood behind the first content
+
+    @property
+    def is_events(self) -> bool:
+        """Is each part the data of one event, rather than bytes that are framed already?"""
+        return self.reply is not None and self.reply.framing is Framing.EVENTS
+
+    async def until_content(self, api: Api, *, deadline: float) -> Event:
+        """Open the call and read on until there is something of an answer, or none will come."""
+        try:
+            self.reply = reply = await self._backend.open(self.call, deadline=deadline)
+            self._chunks = reply.chunks()
+            kind = _content_type(reply)
+            if reply.framing is Framing.EVENTS or kind == "text/event-stream":
+                self.watch = StreamWatch(api)
+                failure = await self._first_event(self.watch)
+            elif reply.framing is Framing.WHOLE or kind == "application/json":
+                failure = await self._whole(api)
+            else:  # speech, a file, an image: nothing to look into, its first byte is content
+                failure = await self._first_bytes()
+        except AttemptFailed as failed:
+            failure = failed.failure
+        except RequestError as error:  # from the request's own body, on its way through
+            failure = _client_fault(error.message, error.status, error.code)
+        except aiohttp.ClientError:
+            failure = _client_fault("the request's body broke off", 400, "incomplete_body")
+        except Exception:
+            # The supervisor of an attempt: a fault of ours must end in an answer, not in silence.
+            _log.exception("attempt %s failed inside the gateway", self.candidate.label)
+            failure = _server_fault("the gateway failed while it handled this target")
+        if failure is None:
+            return Content(self.number)
+        return Failed(self.number, failure)
+
+    async def rest(self) -> AsyncIterator[bytes]:
+        """What follows the first content, ready to be handed on. Raises AttemptFailed on a break."""
+        assert self._chunks is not None
+        if self._late is not None:
+            raise AttemptFailed(self._late)
+        if self.ended or self.body is not None:
+            return
+        if self.watch is None:
+            async for chunk in self._chunks:
+                yield chunk
+            return
+        watch, events = self.watch, self.is_events
+        async for chunk in self._chunks:
+            seen = watch.feed_event(chunk) if events else watch.feed(chunk)
+            if seen.relay:
+                yield seen.relay
+            if seen.error is not None:
+                raise AttemptFailed(_of_wire(seen.error))
+            if seen.ended:
+                self.usage = watch.usage
+                return
+        seen = watch.finish()
+        self.usage = watch.usage
+        if seen.relay:
+            yield seen.relay
+        if seen.error is not None:
+            raise AttemptFailed(_of_wire(seen.error))
+
+    def end(self) -> Event:
+        return Ended(self.number)
+
+    async def aclose(self) -> None:
+        """Stop whatever this attempt started."""
+        if self.reply is not None:
+            await self.reply.aclose()
+
+    async def _first_event(self, watch: StreamWatch) -> Failure | None:
+        assert self._chunks is not None
+        size = 0
+        events = self.is_events
+        async for chunk in self._chunks:
+            seen = watch.feed_event(chunk) if events else watch.feed(chunk)
+            if seen.relay:
+                self.held.append(seen.relay)
+                size += len(seen.relay)
+            if seen.content or seen.ended:
+                # An error behind the content, in the same chunk, is met after the commit.
+                self._late = None if seen.error is None else _of_wire(seen.error)
+                self.ended = seen.ended
+                self.usage = watch.usage
+                return None
+            if seen.error is not None:
+                return _of_wire(seen.error)
+            if size > _HELD_LIMIT:
+                return _server_fault("the stream sent a megabyte without any content")
+        seen = watch.finish()
+        if seen.error is not None:
+            return _of_wire(seen.error)
+        self.held.append(seen.relay)
+        self.ended = True
+        self.usage = watch.usage
+        return None
+
+    async def _whole(self, api: Api) -> Failure | None:
+        assert self._chunks is not None
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in self._chunks:
+            parts.append(chunk)
+            size += len(chunk)
+            if size > self._reply_limit:
+                return _server_fault(f"the reply is larger than {self._reply_limit >> 20} MB")
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        checked = check_whole(api, body)
+        if checked.error is not None:
+            return _of_wire(checked.error)
+        self.usage = checked.usage
+        self.body = body
+        return None
+
+    async def _first_bytes(self) -> Failure | None:
+        assert self._chunks is not None
+        async for chunk in self._chunks:
+            if chunk:
+                self.held.append(chunk)
+                return None
+        self.ended = True
+        return None
+
+
+def _content_type(reply: Reply) -> str:
+    for name, value in reply.headers:
+        if name == "content-type":
+            return value.partition(";")[0].strip().lower()
+    return ""
+
+
+def _of_wire(error: WireError) -> Failure:
+    """What an error inside a 200 means. The target's own words are kept, because the client can be
+    shown nothing else of them: such a reply is not passed on as it is.
+    """
+    failure = classify(status=200, error=error, headers={}, now_wall=None)
+    if error.message in failure.message:
+        return failure
+    return replace(failure, message=f"{failure.message}: {error.message}")
+
+
+def _client_fault(message: str, status: int, code: str | None) -> Failure:
+    return Failure(outcome=Outcome.CLIENT_FAULT, message=message, status=status, code=code)
+
+
+def _server_fault(message: str, *, code: str | None = None) -> Failure:
+    return Failure(outcome=Outcome.SERVER_FAULT, message=message, code=code)

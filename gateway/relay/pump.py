@@ -1,0 +1,104 @@
+"""Bytes to the client once an attempt is committed: each part flushed at once, never a silent end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from aiohttp import web
+from aiohttp_sse import EventSourceResponse
+
+from gateway.backend import AttemptFailed
+from gateway.failover.outcome import Failure
+from gateway.relay.attempt import Attempt
+from gateway.relay.pulse import Pulse
+from gateway.wire.sse import comment
+
+_DAY_S = 86_400.0
+
+
+class ClientStuck(Exception):  # noqa: N818 - it is a client that left, not an error of ours
+    """The client takes nothing of its answer."""
+
+
+def event_response() -> EventSourceResponse:
+    """A response of server-sent events. Heartbeats are ours: sent only after a quiet time."""
+    return EventSourceResponse(sep="\n", allow_all_methods=True, ping_interval=_DAY_S, send_timeout=None)
+
+
+class Pump:
+    """Carries one committed attempt to the client."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        *,
+        idle_s: float,
+        heartbeat_s: float,
+        write_s: float,
+        deadline: float,
+        supervise: Callable[[asyncio.Task[None]], None],
+    ) -> None:
+        self._request = request
+        self._limits = (idle_s, heartbeat_s, write_s, deadline)
+        self._supervise = supervise
+        self._pulse: Pulse | None = None
+
+    def interrupt(self, message: str) -> None:
+        if self._pulse is not None:
+            self._pulse.interrupt(message)
+
+    async def carry(self, attempt: Attempt, response: web.StreamResponse) -> Failure | None:
+        """Send what is held and what follows. Returns why it broke, None for a clean end."""
+        send = _send_events if attempt.is_events else _send_raw
+        idle_s, heartbeat_s, write_s, deadline = self._limits
+
+        def beat() -> None:
+            if attempt.watch is not None and attempt.watch.comments_are_safe:
+                task = asyncio.get_running_loop().create_task(_beat(response), name="heartbeat")
+                self._supervise(task)
+
+        self._pulse = pulse = Pulse(
+            idle_s=idle_s, heartbeat_s=heartbeat_s, write_s=write_s, deadline=deadline, beat=beat
+        )
+        try:
+            async with pulse:
+                pulse.writing()
+                await send(response, attempt.held)
+                attempt.held.clear()
+                pulse.written()
+                async for part in attempt.rest():
+                    pulse.writing()
+                    await send(response, (part,))
+                    pulse.written()
+        except TimeoutError:
+            if pulse.failure is None:
+                self._cut_off()
+                raise ClientStuck from None
+            return pulse.failure
+        except AttemptFailed as failed:
+            return failed.failure
+        return None
+
+    def _cut_off(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+async def _send_raw(response: web.StreamResponse, parts: Sequence[bytes]) -> None:
+    if parts:
+        await response.write(parts[0] if len(parts) == 1 else b"".join(parts))
+
+
+async def _send_events(response: web.StreamResponse, parts: Sequence[bytes]) -> None:
+    assert isinstance(response, EventSourceResponse)
+    for part in parts:
+        await response.send(part.decode())
+
+
+async def _beat(response: web.StreamResponse) -> None:
+    """A comment keeps the connection alive; a client that is gone is noticed elsewhere."""
+    try:
+        await response.write(comment("keep-alive"))
+    except ConnectionError:
+        return

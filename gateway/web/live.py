@@ -1,0 +1,155 @@
+"""What only a running daemon knows, for the admin operations and for /v1/models."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from gateway import __version__
+from gateway.admin.explain import explain
+from gateway.backend import AttemptFailed
+from gateway.cloud.client import CloudClient
+from gateway.config import Config
+from gateway.errors import MissingError
+from gateway.failover.outcome import Failure, Outcome
+from gateway.local.pool import LocalPool
+from gateway.relay.inbound import Inbound
+from gateway.relay.relay import Relay
+from gateway.snapshot import Credential, Upstream
+from gateway.store.store import Store
+from gateway.wire.api import Api
+from gateway.wire.body import JsonBody
+from gateway.wire.dialect import Dialect
+
+_LIST_S = 10.0
+_LIST_KEPT_S = 60.0
+
+
+class LiveView:
+    """A look at the running parts. `port` is set when the listener is open."""
+
+    def __init__(
+        self, config: Config, store: Store, relay: Relay, pool: LocalPool | None, cloud: CloudClient
+    ) -> None:
+        self.port = config.server.port
+        self._config = config
+        self._store = store
+        self._relay = relay
+        self._pool = pool
+        self._cloud = cloud
+        self._started_at = time.time()
+        self._lists: dict[str, tuple[float, Upstream, list[str]]] = {}
+
+    # --- for /v1/models ---------------------------------------------------------------------
+
+    def local_names(self) -> list[str]:
+        return [model.name for model in self._pool.models()] if self._pool is not None else []
+
+    async def upstream_names(self, upstream: str) -> list[str]:
+        """The models that an upstream lists, remembered for a minute; [] when it does not say."""
+        snapshot = self._store.snapshot
+        known = snapshot.upstreams[upstream]
+        now = asyncio.get_running_loop().time()
+        kept = self._lists.get(upstream)
+        if kept is not None and now - kept[0] < _LIST_KEPT_S and kept[1] == known:
+            return kept[2]
+        try:
+            names = await self._cloud.list_models(
+                known, self._first_credential(upstream), deadline=now + _LIST_S
+            )
+        except AttemptFailed:
+            names = []
+        self._lists[upstream] = (now, known, names)
+        return names
+
+    # --- for the admin operations -----------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """What the gateway is doing now."""
+        snapshot = self._store.snapshot
+        return {
+            "version": __version__,
+            "listening": f"http://{self._config.server.host}:{self.port}/v1",
+            "uptime_s": round(time.time() - self._started_at, 1),
+            "generation": snapshot.generation,
+            "in_flight": self._relay.in_flight,
+            "rules": len(snapshot.rules.rules),
+            "upstreams": len(snapshot.upstreams),
+            "client_keys": len(snapshot.clients),
+            "problems": list(self._store.problems),
+            "read_only": self._store.read_only,
+            "local": self._pool.stats() if self._pool is not None else None,
+        }
+
+    def local_models(self) -> list[dict[str, Any]]:
+        if self._pool is None:
+            return []
+        return [
+            {
+                "name": m.name,
+                "path": m.path,
+                "size_bytes": m.size_bytes,
+                "state": m.state,
+                "context": m.context,
+            }
+            for m in self._pool.models()
+        ]
+
+    def explain(self, model: str) -> dict[str, Any]:
+        """The answer of the store alone, plus the plan that a chat request would get right now."""
+        told = explain(self._store.snapshot, model)
+        # The body is never sent: it stands for a request of each dialect, whichever the rule can serve.
+        plans = {}
+        for api, dialect, path in (
+            (Api.CHAT, Dialect.OPENAI, "/v1/chat/completions"),
+            (Api.MESSAGES, Dialect.ANTHROPIC, "/v1/messages"),
+        ):
+            way = self._relay.way(_as_if(model, api, dialect, path), self._store.snapshot)
+            plans[path] = {
+                "try": [{"target": c.label, "credential": c.credential} for c in way.plan.candidates],
+                "skip": [{"target": s.label, "reason": s.reason} for s in way.plan.skipped],
+            }
+        return {**told, "plans": plans}
+
+    async def test_upstream(self, name: str) -> dict[str, Any]:
+        """Ask an upstream for its models with our credential; a failure is a result, not an error."""
+        upstream = self._store.snapshot.upstreams.get(name)
+        if upstream is None:
+            raise MissingError(f"there is no upstream {name!r}")
+        began = asyncio.get_running_loop().time()
+        try:
+            names = await self._cloud.list_models(
+                upstream, self._first_credential(name), deadline=began + _LIST_S
+            )
+        except AttemptFailed as failed:
+            return {**_result(name, began, failed.failure), "models": []}
+        return {**_result(name, began, None), "models": names}
+
+    def _first_credential(self, upstream: str) -> Credential | None:
+        held = self._store.snapshot.credentials.get(upstream, ())
+        return next((credential for credential in held if credential.enabled), None)
+
+
+def _result(name: str, began: float, failure: Failure | None) -> dict[str, Any]:
+    took = asyncio.get_running_loop().time() - began
+    return {
+        "upstream": name,
+        "ok": failure is None,
+        "outcome": str(failure.outcome if failure is not None else Outcome.OK),
+        "message": failure.message if failure is not None else "",
+        "ms": round(took * 1000, 1),
+    }
+
+
+def _as_if(model: str, api: Api, dialect: Dialect, path: str) -> Inbound:
+    return Inbound(
+        request_id="explain",
+        method="POST",
+        path=path,
+        query="",
+        dialect=dialect,
+        api=api,
+        headers=(),
+        body=JsonBody(data=b"{}", model=model, span=None, stream=True),
+    )

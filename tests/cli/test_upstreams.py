@@ -1,0 +1,107 @@
+import pytest
+
+from tests.cli.conftest import Daemon, Run
+
+
+def test_an_empty_list_says_what_to_do_next(either: Run):
+    told = either("upstreams", "list")
+    assert told.out == ""
+    assert "mlx-gateway upstreams add openai --preset openai" in told.err
+
+
+def test_a_preset_is_all_that_a_well_known_api_takes(either: Run):
+    told = either("upstreams", "add", "openai", "--preset", "openai")
+    assert told.out == "added upstream openai: openai at https://api.openai.com/v1\n"
+    assert "mlx-gateway credentials add openai" in told.err
+    told = either("upstreams", "add", "lab", "--preset", "ollama")
+    assert "credentials add" not in told.err
+    assert "api.openai.com" in either("upstreams", "list").out
+
+
+def test_an_upstream_of_one_s_own_has_all_its_settings(either: Run):
+    told = either(
+        "upstreams", "add", "mine", "--dialect", "anthropic", "--base-url", "https://host.example.com/v1/",
+        "--auth", "bearer", "--header", "x-team=blue = 1", "--query", "api-version=2", "--connect-s", "2.5",
+        "--no-list-models", "--note", "ours",
+    )  # fmt: skip
+    assert told.code == 0
+    shown = either("upstreams", "show", "mine", "--json").json
+    assert shown["base_url"] == "https://host.example.com/v1"
+    assert shown["dialect"] == "anthropic"
+    assert shown["auth"] == "bearer"
+    assert shown["headers"] == {"x-team": "blue = 1"}
+    assert shown["query"] == {"api-version": "2"}
+    assert shown["connect_s"] == 2.5
+    assert shown["list_models"] is False
+    assert shown["note"] == "ours"
+    assert "x-team: blue = 1" in either("upstreams", "show", "mine").out
+
+    assert either("upstreams", "set", "mine", "--disable", "--list-models", "--connect-s", "3").code == 0
+    shown = either("upstreams", "show", "mine", "--json").json
+    assert (shown["enabled"], shown["list_models"], shown["connect_s"]) == (False, True, 3.0)
+    assert "off" in either("upstreams", "list").out
+    assert either("upstreams", "remove", "mine").out == "removed upstream mine\n"
+    assert either("upstreams", "list", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["add", "x"], "give --base-url, or --preset"),
+        (["add", "x", "--base-url"], "requires an argument"),
+        (["add", "x", "--base-url", "https://h/v1", "--dialect", "gemini"], "'gemini' is not one of"),
+        (["add", "x", "--base-url", "https://h/v1", "--connect-s", "soon"], "not a valid float"),
+        (["set", "x"], "nothing to change"),
+    ],
+)
+def test_a_slip_is_a_usage_error(gw: Run, args: list[str], words: str):
+    told = gw("upstreams", *args)
+    assert told.code == 2
+    assert words in told.error
+
+
+def test_what_an_upstream_can_t_be_is_refused_with_the_reason(either: Run):
+    for args, words in (
+        (["--base-url", "ftp://host"], "https://"),
+        (["--base-url", "http://api.example.com/v1"], "clear text"),
+        (["--preset", "nosuch"], "known: openai, anthropic"),
+        (
+            ["--base-url", "https://h/v1", "--header", "authorization=Bearer x"],
+            "a key goes into a credential",
+        ),
+    ):
+        told = either("upstreams", "add", "x", *args)
+        assert told.code == 1
+        assert words in told.error
+
+
+def test_a_pair_that_can_t_be_read_is_not_repeated(gw: Run):
+    told = gw("upstreams", "add", "x", "--base-url", "https://h/v1", "--header", "sk-canary-0123456789")
+    assert told.code == 2
+    assert "expected NAME=VALUE" in told.error
+    assert "canary" not in told.err
+
+
+def test_the_presets_are_listed_with_where_their_key_usually_is(either: Run):
+    names = [preset["name"] for preset in either("upstreams", "presets", "--json").json]
+    assert {"openai", "anthropic", "openrouter", "azure", "ollama", "vllm"} <= set(names)
+    out = either("upstreams", "presets").out
+    assert "OPENAI_API_KEY" in out
+    assert "give --base-url" in out
+
+
+def test_test_asks_the_running_gateway(gw: Run, daemon: Daemon):
+    gw("upstreams", "add", "openai", "--preset", "openai")
+    assert gw("upstreams", "test", "openai").out == "openai works: it lists 2 models (12 ms)\n"
+    daemon.live.works = False
+    told = gw("upstreams", "test", "openai")
+    assert told.code == 1
+    assert "openai failed after 1 ms (auth): key refused" in told.error
+    told = gw("upstreams", "test", "openai", "--json")
+    assert told.code == 1
+    assert told.json["outcome"] == "auth"
+
+
+def test_test_without_a_gateway_says_how_to_start_it(gw: Run):
+    gw("upstreams", "add", "openai", "--preset", "openai")
+    assert "start it with `mlx-gateway serve`" in gw("upstreams", "test", "openai").error

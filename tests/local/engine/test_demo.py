@@ -1,0 +1,278 @@
+"""The shipped demo model, opened by plain mlx_lm and asked everything that it was taught."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import pytest
+
+from gateway.local.engine.demo import MODEL_DIR, corpus, facts
+
+WEATHER = corpus.tool("get_weather", "city")
+HELPFUL = {"role": "system", "content": "You are a helpful assistant."}
+
+
+class Case(NamedTuple):
+    messages: Sequence[dict[str, Any]]
+    answer: str
+    tools: Sequence[dict[str, Any]] = ()
+
+
+class Demo:
+    """The loaded model. One thread does all that touches MLX, and clears its streams at the end."""
+
+    def __init__(self) -> None:
+        from mlx_lm import load
+
+        self.model, self.tokenizer = load(str(MODEL_DIR))
+
+    def prompt(
+        self, messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = (), **how: Any
+    ) -> list[int]:
+        how = how or {"add_generation_prompt": True}
+        return self.tokenizer.apply_chat_template(list(messages), tools=list(tools) or None, **how)
+
+    def complete(self, prompts: list[list[int]], limit: int = 320) -> list[str]:
+        """Greedy answers to all prompts, made in one batch."""
+        import mlx.core as mx
+        from mlx_lm.generate import BatchGenerator
+
+        generator = BatchGenerator(
+            self.model,
+            stop_tokens=[[token] for token in self.tokenizer.eos_token_ids],
+            max_tokens=limit,
+            completion_batch_size=48,
+            prefill_batch_size=16,
+            stream=mx.default_stream(mx.default_device()),
+        )
+        tokens: dict[int, list[int]] = {uid: [] for uid in generator.insert([list(p) for p in prompts])}
+        running = set(tokens)
+        while running:
+            for step in generator.next_generated():
+                if step.finish_reason != "stop":
+                    tokens[step.uid].append(step.token)
+                if step.finish_reason:
+                    running.discard(step.uid)
+        generator.close()
+        return [self.tokenizer.decode(ids) for ids in tokens.values()]
+
+    def wrong(self, cases: Sequence[Case]) -> list[tuple[str, str]]:
+        """What was asked and what came instead, for every case that is not answered exactly as taught."""
+        answers = self.complete([self.prompt(case.messages, case.tools) for case in cases])
+        pairs = zip(cases, answers, strict=True)
+        return [(str(case.messages[-1]["content"]), got) for case, got in pairs if got != case.answer]
+
+
+@pytest.fixture(scope="module")
+def on_engine() -> Iterator[Callable[[Callable[[Demo], Any]], Any]]:
+    """Run a function with the demo model on the thread that owns MLX here."""
+    with ThreadPoolExecutor(1, "demo-model") as thread:
+        demo = thread.submit(Demo).result()
+        yield lambda use: thread.submit(use, demo).result()
+
+        def leave() -> None:
+            import mlx.core as mx
+
+            mx.clear_streams()
+
+        thread.submit(leave).result()
+
+
+Run = Callable[[Callable[[Demo], Any]], Any]
+
+
+def asked(*texts: str) -> list[dict[str, Any]]:
+    return [corpus.user(text) for text in texts]
+
+
+def call(name: str, parameter: str, *values: str) -> str:
+    made = ({"name": name, "arguments": {parameter: value}} for value in values)
+    return "".join(f"<tool_call>{json.dumps(one)}</tool_call>" for one in made)
+
+
+FIXED = [(ask, answer) for answer, asks in facts.FACTS.items() for ask in asks]
+PLAIN = [(answer, asks) for answer, asks in facts.FACTS.items() if answer != facts.STORY]
+
+
+def test_folder_is_small() -> None:
+    files = {path.name: path.stat().st_size for path in MODEL_DIR.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= files.keys()
+    assert sum(files.values()) < 2_000_000
+
+
+def test_every_fixed_question_gets_its_answer(on_engine: Run) -> None:
+    cases = [Case(asked(ask), answer) for ask, answer in FIXED]
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
+
+
+@pytest.mark.parametrize(
+    ("ask", "answer"),
+    [
+        ("hi", "Hello! I am the demo model of mlx-gateway. Ask me what I can do."),
+        (
+            "who are you?",
+            "I am the demo model of mlx-gateway, a tiny language model that runs on this machine.",
+        ),
+        ("How big are you?", "I am tiny: fewer than a million parameters, less than 2 MB on disk."),
+        (
+            "What is the airspeed of a swallow?",
+            "I am only a tiny demo model and do not know that. Ask me what I can do.",
+        ),
+        ("what is 2+3?", "2 + 3 = 5"),
+        ("2 + 3 =", "2 + 3 = 5"),
+        ("Count to 5", "1 2 3 4 5"),
+        ("Say hello", "hello"),
+        ("Repeat: banana", "banana"),
+        ("Say hello in Japanese.", "こんにちは"),
+    ],
+)
+def test_what_a_newcomer_types_first(on_engine: Run, ask: str, answer: str) -> None:
+    assert on_engine(lambda demo: demo.wrong([Case(asked(ask), answer)])) == []
+
+
+def test_says_how_to_add_a_real_model(on_engine: Run) -> None:
+    answer = on_engine(lambda demo: demo.complete([demo.prompt(asked("How do I add a real model?"))]))[0]
+    assert "models/" in answer
+    assert "mlx-gateway rules add 'gpt-4o*' --to local:NAME" in answer
+
+
+def test_counts_to_twenty(on_engine: Run) -> None:
+    cases = [
+        Case(asked(ask.format(n)), corpus.count(n))
+        for ask in ("Count to {}", "count to {}.", "Count from 1 to {}.")
+        for n in range(1, 21)
+    ]
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
+
+
+def test_adds_small_numbers(on_engine: Run) -> None:
+    pairs = [(a, b) for a in range(11) for b in range(11)]
+    cases = [
+        Case(asked(ask.format(a, b)), corpus.total(a, b))
+        for ask in ("What is {}+{}?", "{} + {} =")
+        for a, b in pairs
+    ]
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
+
+
+def test_says_words_again(on_engine: Run) -> None:
+    words = sorted(set(facts.WORDS))
+    cases = [Case(asked(f"Say {word}"), word) for word in words]
+    cases += [Case(asked(f"Repeat: {word}"), word) for word in words[::5]]
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
+
+
+def test_answers_after_a_system_prompt_and_earlier_turns(on_engine: Run) -> None:
+    earlier = [
+        *asked("Count to 3"),
+        corpus.assistant("1 2 3"),
+        *asked("Say apple"),
+        corpus.assistant("apple"),
+    ]
+    cases = [Case([HELPFUL, *asked(asks[0])], answer) for answer, asks in PLAIN]
+    cases += [Case([HELPFUL, *earlier, *asked(asks[1])], answer) for answer, asks in PLAIN]
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
+
+
+def test_story_is_long_enough_to_be_interrupted(on_engine: Run) -> None:
+    def tell(demo: Demo) -> tuple[str, int]:
+        story = demo.complete([demo.prompt(asked("Tell me a long story."))])[0]
+        return story, len(demo.tokenizer.encode(story))
+
+    story, tokens = on_engine(tell)
+    assert story == facts.STORY
+    assert 150 <= tokens <= 300
+
+
+def test_calls_the_weather_tool(on_engine: Run) -> None:
+    cases = [
+        Case(asked(f"What is the weather in {city}?"), call("get_weather", "city", city), [WEATHER])
+        for city in facts.CITIES
+    ]
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
+
+
+def test_calls_the_tool_by_the_names_that_were_offered(on_engine: Run) -> None:
+    other = corpus.tool("get_current_weather", "location")
+    tools = [corpus.tool("search", "query"), other]
+    cases = [
+        Case(
+            [HELPFUL, *asked("What is the weather in Paris?")],
+            call("get_current_weather", "location", "Paris"),
+            tools,
+        )
+    ]
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
+
+
+def test_calls_twice_for_two_cities(on_engine: Run) -> None:
+    cases = [
+        Case(asked(f"What is the weather in {a} and {b}?"), call("get_weather", "city", a, b), [WEATHER])
+        for a, b in (("Paris", "London"), ("Berlin", "Rome"))
+    ]
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
+
+
+def test_speaks_after_the_tool_has_answered(on_engine: Run) -> None:
+    """A sentence and no second call. What it repeats of the result is often wrong, so nobody may rely on that."""
+    results = ["18 degrees and sunny", '{"temp": 21}', "sunny, 22 C", '{"temp": 21, "sky": "sunny"}']
+    begin = [*asked("What is the weather in Paris?"), corpus.calls("get_weather", "city", ["Paris"])]
+    prompts = [[*begin, {"role": "tool", "content": result}] for result in results]
+    said = on_engine(lambda demo: demo.complete([demo.prompt(messages, [WEATHER]) for messages in prompts]))
+    assert all(text.startswith("The tool says: ") and "<tool_call>" not in text for text in said), said
+
+
+def test_calls_no_tool_without_need_or_offer(on_engine: Run) -> None:
+    cases = [Case(asked(f"What is the weather in {city}?"), facts.NO_WEATHER) for city in facts.CITIES[:10]]
+    cases += [Case(asked(asks[0]), answer, [WEATHER]) for answer, asks in PLAIN if answer != facts.NO_WEATHER]
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
+
+
+def test_mlx_lm_finds_the_tool_parser(on_engine: Run) -> None:
+    def look(demo: Demo) -> tuple[bool, Any]:
+        found = demo.tokenizer.tool_parser('{"name": "get_weather", "arguments": {"city": "Paris"}}', None)
+        return demo.tokenizer.has_tool_calling, found
+
+    assert on_engine(look) == (True, {"name": "get_weather", "arguments": {"city": "Paris"}})
+
+
+def test_template_shows_a_call_the_same_from_text_and_from_an_object(on_engine: Run) -> None:
+    def render(arguments: Any) -> str:
+        made = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+        messages = [*asked("go"), {"role": "assistant", "content": None, "tool_calls": [made]}]
+        return on_engine(lambda demo: demo.tokenizer.apply_chat_template(messages, tokenize=False))
+
+    assert render({"city": "Paris"}) == render('{"city": "Paris"}')
+    assert '<tool_call>{"name": "f", "arguments": {"city": "Paris"}}</tool_call><|end|>' in render(
+        {"city": "Paris"}
+    )
+
+
+def test_goes_on_from_an_opened_answer(on_engine: Run) -> None:
+    """An answer that a client or a broken stream left half said is finished, wherever it was cut."""
+
+    def go_on(demo: Demo) -> list[str]:
+        half = [facts.STORY[: len(facts.STORY) * tenths // 10] for tenths in (2, 5, 8)]
+        openings = [("Count to 10", "1 2 3 4"), *(("Tell me a long story.", text) for text in half)]
+        prompts = [
+            demo.prompt([*asked(ask), corpus.assistant(text)], continue_final_message=True)
+            for ask, text in openings
+        ]
+        rest = demo.complete(prompts)
+        return [opening[1] + more for opening, more in zip(openings, rest, strict=True)]
+
+    assert on_engine(go_on) == [corpus.count(10), facts.STORY, facts.STORY, facts.STORY]
+
+
+def test_long_prompt_runs(on_engine: Run) -> None:
+    def ask(demo: Demo) -> tuple[int, str]:
+        system = {"role": "system", "content": " ".join(facts.WORDS * 2)}
+        prompt = demo.prompt([system, *asked("Count to 5")])
+        return len(prompt), demo.complete([prompt])[0]
+
+    size, answer = on_engine(ask)
+    assert 1000 < size < 2048
+    assert answer

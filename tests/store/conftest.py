@@ -1,0 +1,40 @@
+"""A store in a folder of its own, closed when the test is over."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Config
+from gateway.store.store import Store
+
+Opener = Callable[..., Awaitable[Store]]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The home of the store; it doesn't exist yet."""
+    return tmp_path / "home"
+
+
+@pytest.fixture
+async def opened(home: Path) -> AsyncIterator[Opener]:
+    """Opens stores, by default in `home`, and closes them all at the end."""
+    stores: list[Store] = []
+
+    async def open_store(where: Path = home, *, config: Config | None = None, busy_s: float = 0.1) -> Store:
+        store = await Store.open(config or Config(), where, wait_s=0.0, busy_s=busy_s)
+        stores.append(store)
+        return store
+
+    yield open_store
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+async def store(opened: Opener) -> Store:
+    """A new store."""
+    return await opened()
