@@ -105,7 +105,10 @@ def _kept_out_warnings(rule: Rule, policies: Collection[str] | Mapping[str, Keep
     if _is_kept_local(rule, policies):
         for target in rule.targets:
             if not target.is_local:
-                yield f"target {target} is never tried: the policy {rule.policy!r} keeps requests on this machine"
+                yield (
+                    f"target {target} is never tried: the policy {rule.policy!r} keeps requests on "
+                    "this machine"
+                )
 
 
 def _target_errors(rule: Rule, pattern: Pattern, backends: Collection[str]) -> Iterator[str]:
