@@ -44,8 +44,8 @@ class Demo:
             self.model,
             stop_tokens=[[token] for token in self.tokenizer.eos_token_ids],
             max_tokens=limit,
-            completion_batch_size=8,
-            prefill_batch_size=8,
+            completion_batch_size=48,
+            prefill_batch_size=16,
             stream=mx.default_stream(mx.default_device()),
         )
         tokens: dict[int, list[int]] = {uid: [] for uid in generator.insert([list(p) for p in prompts])}
