@@ -93,12 +93,14 @@ class Attempt:
         watch, events = self.watch, self.is_events
         async for chunk in self._chunks:
             seen = watch.feed_event(chunk) if events else watch.feed(chunk)
+            if seen.ended:
+                self.ended = True
+                self.usage = watch.usage
             if seen.relay:
                 yield seen.relay
             if seen.error is not None:
                 raise AttemptFailed(_of_wire(seen.error))
             if seen.ended:
-                self.usage = watch.usage
                 return
         seen = watch.finish()
         self.usage = watch.usage

@@ -36,7 +36,7 @@ from gateway.failover.verdict import Verdict
 from gateway.relay.answer import Trail, broken_event, put_head, put_trail, refusal
 from gateway.relay.attempt import Attempt
 from gateway.relay.inbound import Inbound
-from gateway.relay.pump import ClientStuck, Pump, event_response
+from gateway.relay.pump import ClientStuck, Pump, RawResponse, event_response
 from gateway.wire.sse import comment
 
 
@@ -224,7 +224,7 @@ class Exchange:
     async def _prepared(self, attempt: Attempt) -> web.StreamResponse:
         if self._response is not None:
             return self._response
-        stream: web.StreamResponse = web.StreamResponse()
+        stream: web.StreamResponse = RawResponse()
         if attempt.is_events:
             stream = self._response = event_response()
         put_head(stream, attempt, self._trail())

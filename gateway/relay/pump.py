@@ -21,9 +21,21 @@ class ClientStuck(Exception):  # noqa: N818 - it is a client that left, not an e
     """The client takes nothing of its answer."""
 
 
-def event_response() -> EventSourceResponse:
+class RawResponse(web.StreamResponse):
+    """Bytes as they come. Its head goes out with the first of them, in one write instead of two."""
+
+    _send_headers_immediately = False  # aiohttp's own responses with a body do the same
+
+
+class EventResponse(EventSourceResponse):
+    """Server-sent events. Its head, too, goes out with the first of them."""
+
+    _send_headers_immediately = False
+
+
+def event_response() -> EventResponse:
     """A response of server-sent events. Heartbeats are ours: sent only after a quiet time."""
-    return EventSourceResponse(sep="\n", allow_all_methods=True, ping_interval=_DAY_S, send_timeout=None)
+    return EventResponse(sep="\n", allow_all_methods=True, ping_interval=_DAY_S, send_timeout=None)
 
 
 class Pump:
@@ -64,12 +76,12 @@ class Pump:
         try:
             async with pulse:
                 pulse.writing()
-                await send(response, attempt.held)
+                await send(response, attempt.held, attempt.ended)
                 attempt.held.clear()
                 pulse.written()
                 async for part in attempt.rest():
                     pulse.writing()
-                    await send(response, (part,))
+                    await send(response, (part,), attempt.ended)
                     pulse.written()
         except TimeoutError:
             if pulse.failure is None:
@@ -85,12 +97,15 @@ class Pump:
             self._request.transport.abort()
 
 
-async def _send_raw(response: web.StreamResponse, parts: Sequence[bytes]) -> None:
-    if parts:
-        await response.write(parts[0] if len(parts) == 1 else b"".join(parts))
+async def _send_raw(response: web.StreamResponse, parts: Sequence[bytes], ended: bool) -> None:
+    data = parts[0] if len(parts) == 1 else b"".join(parts)
+    if ended:
+        await response.write_eof(data)  # the last bytes and the end of the body in one write
+    elif data:
+        await response.write(data)
 
 
-async def _send_events(response: web.StreamResponse, parts: Sequence[bytes]) -> None:
+async def _send_events(response: web.StreamResponse, parts: Sequence[bytes], _: bool) -> None:
     assert isinstance(response, EventSourceResponse)
     for part in parts:
         await response.send(part.decode())

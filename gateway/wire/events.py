@@ -61,6 +61,12 @@ class Events(ABC, Generic[ShapeT]):
             return self._fail(read_error(data))
         return self._judge(shape, data, event)
 
+    def skim(self, lines: list[bytes]) -> bool | None:
+        """Judge many events at once, by the data of each: is there content? None where one of them
+        may be more than a piece of an answer; nothing was remembered then, and `read` is to be asked.
+        """
+        return None
+
     def fail_without_data(self) -> Mark:
         """An event line says error, and nothing else stands there."""
         return self._fail(error_of(None))

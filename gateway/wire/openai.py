@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.wire import syntax
 from gateway.wire.events import Events, Mark, loose
 from gateway.wire.failure import WireError, error_of, read_error
 
@@ -45,6 +46,28 @@ class ChatEvents(Events[_Chunk]):
     """`chat.completion.chunk` and `text_completion`: a finish_reason, maybe the usage, then [DONE]."""
 
     _decode = msgspec.json.Decoder(_Chunk).decode
+    _decode_lines = staticmethod(msgspec.json.Decoder(_Chunk).decode_lines)
+
+    def skim(self, lines: list[bytes]) -> bool | None:
+        try:
+            shapes = self._decode_lines(b"\n".join(lines))
+        except (ValueError, RecursionError):
+            return None
+        if len(shapes) != len(lines):
+            return None
+        if max(map(len, lines)) >= syntax.SMALL and not all(map(syntax.is_sound, lines)):
+            return None
+        content = False
+        for shape in shapes:
+            if shape.error or shape.usage or shape.noun == "error" or shape.kind == "error":
+                return None
+            for choice in shape.choices or ():
+                if choice.finish_reason or choice.error:
+                    return None
+                if not content:
+                    delta = choice.delta
+                    content = bool(choice.text or (delta is not None and (delta.content or _has_more(delta))))
+        return content
 
     def _judge(self, shape: _Chunk, data: bytes, event: str | None) -> Mark:
         if shape.error or shape.noun == "error" or shape.kind == "error":  # vLLM once said so in `object`

@@ -358,3 +358,50 @@ def test_odd_types_are_no_fault(value: object, api: Api) -> None:
     seen = StreamWatch(api).feed_event(data)
     assert seen.error is None or not seen.error.malformed
     assert seen.relay == (b"" if seen.error else data)
+
+
+def _delta(text: str) -> bytes:
+    return (
+        b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":null}]}\n\n'
+        % text.encode()
+    )
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"",
+        b": a comment\n\n",
+        b"\n",
+        b'data: {"choices":[{"delta":{}}]}\n\n',
+        b'data: {"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}\n\n',
+        b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n',
+        b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n',
+        b'data: {"error":{"message":"no"}}\n\n',
+        b'event: error\ndata: {"message":"no"}\n\n',
+        b'data: {"choices":[{"error":{"message":"no"}}]}\n\n',
+        b'data: {"object":"error","message":"no"}\n\n',
+        b'data: {"choices":"odd"}\n\n',
+        b'data: {"choices":[\n\n',
+        b'data: {"choices":[]}{"choices":[]}\n\n',
+        b'data: {"choices":\ndata: []}\n\n',
+        b'data: {"choices":[]}\r\n\r\n',
+        'data: {"choices":[{"delta":{"content":"ü"}}]}\n\n'.encode(),
+        b'data: {"x":' + b"[" * 200 + b"]" * 200 + b"}\n\n",
+        b'data: {"x":' + b"9" * 5000 + b"}\n\n",
+        b"data: [DONE]\n\n",
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 30, 59, 60])
+def test_a_burst_is_judged_as_its_events_are_one_by_one(odd: bytes, place: int) -> None:
+    """Many events in one chunk take a shorter way, which must see the same."""
+    events = [_delta(f"word {number} ") for number in range(60)]
+    events.insert(place, odd)
+    at_once, one_by_one = StreamWatch(Api.CHAT), StreamWatch(Api.CHAT)
+    seen = at_once.feed(b"".join(events))
+    singly = [one_by_one.feed(event) for event in events if event]
+    assert seen.relay == b"".join(each.relay for each in singly)
+    assert seen.content is any(each.content for each in singly)
+    assert (seen.ended, seen.error) == (singly[-1].ended, singly[-1].error)
+    assert at_once.usage == one_by_one.usage
+    assert at_once.finished == one_by_one.finished
