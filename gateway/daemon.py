@@ -11,6 +11,7 @@ import asyncio
 import gc
 import logging
 import os
+import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ class _Daemon:
 
     async def _serve(self) -> int:
         config = self.config
-        breakers, budget = Breakers(), RetryBudget()
+        breakers, budget = Breakers(random.random), RetryBudget()
         relay = Relay(
             snapshot=lambda: self._store.snapshot,
             local=self._pool,

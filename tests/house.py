@@ -4,6 +4,7 @@ the engine are missing. Its snapshot is set by the test, its local models are a 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ import aiohttp
 from aiohttp import web
 
 from gateway.admin.operations import Context, run
+from gateway.backend import Backend
 from gateway.cloud.client import CloudClient
 from gateway.cloud.credentials import Credentials
 from gateway.config import Cloud, Server, Telemetry
@@ -36,13 +38,16 @@ from tests.lab import Lab
 JSON = {"content-type": "application/json"}
 
 
-def rule(pattern: str, *targets: str, id: int = 1, policy: str | None = None) -> Rule:
+def rule(pattern: str, *targets: str, id: int = 1, policy: str = "default") -> Rule:
     return Rule(id=id, pattern=pattern, targets=tuple(Target.parse(each) for each in targets), policy=policy)
 
 
-def upstream(name: str, lab: Lab, *, dialect: Dialect = Dialect.OPENAI, **more: Any) -> Upstream:
-    """One that asks for no credential."""
-    return Upstream(name=name, dialect=dialect, base_url=lab.base_url, auth=AuthStyle.NONE, **more)
+def upstream(
+    name: str, lab: Lab | None = None, *, dialect: Dialect = Dialect.OPENAI, **more: Any
+) -> Upstream:
+    """One that asks for no credential; without a lab it is for a puppet, and leads nowhere."""
+    base_url = lab.base_url if lab is not None else "http://127.0.0.1:9/v1"
+    return Upstream(name=name, dialect=dialect, base_url=base_url, auth=AuthStyle.NONE, **more)
 
 
 def snapshot(
@@ -86,6 +91,7 @@ class House:
         self.cloud = cloud
         self.breakers: Breakers
         self.lines: list[Line] = []
+        self._news = asyncio.Event()
         self.local: list[str] = []
         self.listed: dict[str, list[str]] = {}
         self.not_ready: str | None = None
@@ -93,6 +99,18 @@ class House:
         self.http: aiohttp.ClientSession
         self.site: Site
         self.runner: web.AppRunner
+
+    async def logged(self, count: int = 1) -> Line:
+        """The line of the access log of that number; it may be written a moment after the answer."""
+        async with asyncio.timeout(2):
+            while len(self.lines) < count:
+                self._news.clear()
+                await self._news.wait()
+        return self.lines[count - 1]
+
+    def note(self, line: Line) -> None:
+        self.lines.append(line)
+        self._news.set()
 
     @property
     def port(self) -> int:
@@ -122,6 +140,7 @@ def _no_secrets(_: Credential) -> Any:
 async def running(
     *,
     local: LocalBackend | None = None,
+    cloud: Backend | None = None,
     server: Server | None = None,
     limits: Limits | None = None,
     default_upstream: str = "",
@@ -132,19 +151,19 @@ async def running(
     jitter: float = 0.0,
 ) -> AsyncIterator[House]:
     """Listen on a port of its own until the test is over."""
-    cloud = CloudClient(Cloud(), Credentials(_no_secrets))
+    client = CloudClient(Cloud(), Credentials(_no_secrets))
     breakers = Breakers()
     relay = Relay(
         snapshot=lambda: house.snapshot,
         local=local,
-        cloud=cloud,
+        cloud=cloud or client,
         breakers=breakers,
         budget=RetryBudget(),
         limits=limits or Limits(heartbeat_s=15.0, write_s=60.0, reply_limit=1 << 20),
         default_upstream=default_upstream,
         jitter=lambda: jitter,
     )
-    house = House(relay, cloud)
+    house = House(relay, client)
     house.breakers = breakers
     house.site = Site(
         server=server or Server(),
@@ -160,7 +179,7 @@ async def running(
     )
 
     def write(_: str, text: str, fields: Iterable[tuple[str, Any]]) -> None:
-        house.lines.append(Line(text, fields))
+        house.note(Line(text, fields))
 
     access.use(Telemetry(), write)
     house.runner = runner = web.AppRunner(build(house.site, owner=owner), **_runner_options())
@@ -172,7 +191,7 @@ async def running(
             yield house
     finally:
         await runner.cleanup()
-        await cloud.close()
+        await client.close()
         access.use(replace(Telemetry(), access_log=False), write)
 
 

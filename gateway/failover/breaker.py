@@ -138,14 +138,15 @@ class Breakers:
 
     def judge(self, key: Key, now: float) -> Judgement:
         """How `key` stands, without changing anything."""
+        target = self._targets.get(key)
+        judgement = _judge_target(target, now) if target is not None and target.until else HEALTHY
         if self._credentials:
             credential = self._credential(key)
             if credential is not None and credential.until > now:
-                return _judge_credential(credential, now)
-        target = self._targets.get(key)
-        if target is None or not target.until:
-            return HEALTHY
-        return _judge_target(target, now)
+                of_credential = _judge_credential(credential, now)
+                # Where both are in the way, the one that leaves no choice speaks.
+                return judgement if judgement.barred and not of_credential.barred else of_credential
+        return judgement
 
     def admit(self, key: Key, now: float) -> Admission:
         """May `key` be asked by one who has a choice? The first after a cooldown is its probe."""
@@ -338,15 +339,14 @@ def _cool(target: _Target, failure: Failure, now: float, wait_s: float, *, told:
 
 
 def _judge_target(target: _Target, now: float) -> Judgement:
-    left = target.until - now
     if target.probing:
         return Judgement(State.PROBING, now, 0.0, "another request is trying it right now", target.outcome)
-    if left <= 0:
-        return Judgement(State.COOLING, target.until, 0.0, "due for a probe", target.outcome)
     told = target.told_until > now
+    until = target.told_until if told else target.until
     outcome = Outcome.RATE_LIMITED if told else target.outcome
-    reason = f"cooling for another {math.ceil(left)} s after {outcome}"
-    return Judgement(State.COOLING, target.until, left, reason, outcome, barred=told)
+    left = max(0.0, until - now)
+    reason = f"cooling for another {math.ceil(left)} s after {outcome}" if left else "due for a probe"
+    return Judgement(State.COOLING, until, left, reason, outcome, barred=told)
 
 
 def _judge_credential(credential: _Credential, now: float) -> Judgement:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from gateway.failover.window import Window
 
-SHARE = 0.2  # of the requests of the last ten seconds
-FLOOR = 10  # always allowed in a second, so that a quiet gateway fails over freely
+WINDOW_S = 10
+SHARE = 0.2  # of the requests of the window
+# Ten a second over the window, to be spent at once where it must be: when an engine dies, all the
+# requests that it was answering move on in the same moment, and a quiet gateway has no share yet.
+FLOOR = 10 * WINDOW_S
 
 
 class RetryBudget:
@@ -19,7 +22,7 @@ class RetryBudget:
     __slots__ = ("_window",)
 
     def __init__(self) -> None:
-        self._window = Window(slots=10, slice_s=1.0)
+        self._window = Window(slots=WINDOW_S, slice_s=1.0)
 
     def deposit(self, now: float) -> None:
         """A request has come."""
@@ -27,9 +30,8 @@ class RetryBudget:
 
     def withdraw(self, now: float) -> bool:
         """May one more attempt be made? If so, it is counted."""
-        if self._window.marked_now(now) >= FLOOR:
-            requests, retries = self._window.totals(now)
-            if retries + 1 > SHARE * requests:
-                return False
+        requests, retries = self._window.totals(now)
+        if retries >= max(FLOOR, SHARE * requests):
+            return False
         self._window.add(now, marked=True)
         return True

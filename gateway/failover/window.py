@@ -32,10 +32,6 @@ class Window:
         live = [slot for slot, turn in enumerate(self._turn) if turn > oldest]
         return sum(self._plain[slot] for slot in live), sum(self._marked[slot] for slot in live)
 
-    def marked_now(self, now: float) -> int:
-        """How many marked things the running slice holds."""
-        return self._marked[self._slot(now)]
-
     def _slot(self, now: float) -> int:
         turn = int(now / self._slice_s)
         slot = turn % len(self._turn)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import aiohttp
+from aiohttp import web
 
 from gateway.backend import AttemptFailed, Backend, Call, Framing, Reply
 from gateway.errors import RequestError
@@ -41,11 +42,16 @@ class Attempt:
         self.body: bytes | None = None  # a whole reply, complete and checked
         self.held: list[bytes] = []  # relayable parts that came before the commit
         self.ended = False  # the stream's terminal event is among what is held
-        self.usage: Usage | None = None
         self._backend = backend
         self._reply_limit = reply_limit
         self._chunks: AsyncIterator[bytes] | None = None
         self._late: Failure | None = None  # an error that stood behind the first content
+        self._told: Usage | None = None  # what a whole reply said of its tokens
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens as far as they were told, of an answer that broke too."""
+        return self._told if self.watch is None else self.watch.usage
 
     @property
     def is_events(self) -> bool:
@@ -65,16 +71,8 @@ class Attempt:
                 failure = await self._whole(api)
             else:  # speech, a file, an image: nothing to look into, its first byte is content
                 failure = await self._first_bytes()
-        except AttemptFailed as failed:
-            failure = failed.failure
-        except RequestError as error:  # from the request's own body, on its way through
-            failure = _client_fault(error.message, error.status, error.code)
-        except aiohttp.ClientError:
-            failure = _client_fault("the request's body broke off", 400, "incomplete_body")
-        except Exception:
-            # The supervisor of an attempt: a fault of ours must end in an answer, not in silence.
-            _log.exception("attempt %s failed inside the gateway", self.candidate.label)
-            failure = _server_fault("the gateway failed while it handled this target")
+        except Exception as error:
+            failure = self._failure_of(error)
         if failure is None:
             return Content(self.number)
         return Failed(self.number, failure)
@@ -86,24 +84,27 @@ class Attempt:
             raise AttemptFailed(self._late)
         if self.ended or self.body is not None:
             return
-        if self.watch is None:
-            async for chunk in self._chunks:
-                yield chunk
-            return
-        watch, events = self.watch, self.is_events
-        async for chunk in self._chunks:
-            seen = watch.feed_event(chunk) if events else watch.feed(chunk)
-            if seen.ended:
-                self.ended = True
-                self.usage = watch.usage
-            if seen.relay:
-                yield seen.relay
-            if seen.error is not None:
-                raise AttemptFailed(_of_wire(seen.error))
-            if seen.ended:
+        try:
+            if self.watch is None:
+                async for chunk in self._chunks:
+                    yield chunk
                 return
+            watch, events = self.watch, self.is_events
+            async for chunk in self._chunks:
+                seen = watch.feed_event(chunk) if events else watch.feed(chunk)
+                if seen.ended:
+                    self.ended = True
+                if seen.relay:
+                    yield seen.relay
+                if seen.error is not None:
+                    raise AttemptFailed(_of_wire(seen.error))
+                if seen.ended:
+                    return
+        except AttemptFailed:
+            raise
+        except Exception as error:
+            raise AttemptFailed(self._failure_of(error)) from error
         seen = watch.finish()
-        self.usage = watch.usage
         if seen.relay:
             yield seen.relay
         if seen.error is not None:
@@ -116,6 +117,20 @@ class Attempt:
         """Stop whatever this attempt started."""
         if self.reply is not None:
             await self.reply.aclose()
+
+    def _failure_of(self, error: Exception) -> Failure:
+        """What was raised, as a failure: nothing else comes out of an attempt."""
+        if isinstance(error, AttemptFailed):
+            return error.failure
+        # The backends tell all that happens on their side, so what comes as it is comes from the
+        # request's own body, on its way through.
+        if isinstance(error, RequestError):
+            return _client_fault(error.message, error.status, error.code)
+        if isinstance(error, (aiohttp.ClientError, web.RequestPayloadError, ConnectionError)):
+            return _client_fault("the request's body broke off", 400, "incomplete_body")
+        # The supervisor of an attempt: a fault of ours must end in an answer, not in silence.
+        _log.error("attempt %s failed inside the gateway", self.candidate.label, exc_info=error)
+        return _server_fault("the gateway failed while it handled this target")
 
     async def _first_event(self, watch: StreamWatch) -> Failure | None:
         assert self._chunks is not None
@@ -130,7 +145,6 @@ class Attempt:
                 # An error behind the content, in the same chunk, is met after the commit.
                 self._late = None if seen.error is None else _of_wire(seen.error)
                 self.ended = seen.ended
-                self.usage = watch.usage
                 return None
             if seen.error is not None:
                 return _of_wire(seen.error)
@@ -139,9 +153,9 @@ class Attempt:
         seen = watch.finish()
         if seen.error is not None:
             return _of_wire(seen.error)
-        self.held.append(seen.relay)
+        if seen.relay:
+            self.held.append(seen.relay)
         self.ended = True
-        self.usage = watch.usage
         return None
 
     async def _whole(self, api: Api) -> Failure | None:
@@ -157,7 +171,7 @@ class Attempt:
         checked = check_whole(api, body)
         if checked.error is not None:
             return _of_wire(checked.error)
-        self.usage = checked.usage
+        self._told = checked.usage
         self.body = body
         return None
 

@@ -8,11 +8,12 @@ through one queue. After `Commit` only the pump is left, and there is no way bac
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp_sse import EventSourceResponse
 
 from gateway.backend import Backend, Call
@@ -36,8 +37,11 @@ from gateway.failover.verdict import Verdict
 from gateway.relay.answer import Trail, broken_event, put_head, put_trail, refusal
 from gateway.relay.attempt import Attempt
 from gateway.relay.inbound import Inbound
-from gateway.relay.pump import ClientStuck, Pump, RawResponse, event_response
+from gateway.relay.pump import ClientStuck, Pump, RawResponse, event_response, is_over
 from gateway.wire.sse import comment
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 1 << 16  # what a connection takes without being waited for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,9 @@ class Exchange:
         self._live: dict[int, tuple[Attempt, asyncio.Task[None]]] = {}
         self._events: deque[Event] = deque()
         self._wake: asyncio.Future[None] | None = None
+        self._beat_at = self.started + limits.heartbeat_s
         self._response: EventSourceResponse | None = None  # when a heartbeat had to go out early
+        self._stream: web.StreamResponse | None = None  # once its head is on its way
         self._pump: Pump | None = None
         self._interrupted: str | None = None
 
@@ -94,10 +100,15 @@ class Exchange:
                 if event is None:
                     return await self._shut_down()
                 commands = self.session.step(event, self._loop.time())
-        except (asyncio.CancelledError, ConnectionError, ClientStuck):
-            self.session.step(ClientLeft(), self._loop.time())
+        except (ConnectionError, ClientStuck):
             raise
+        except Exception:
+            if self._stream is None:
+                raise  # the door has an answer for it
+            _log.exception("request %s failed inside the gateway", self.inbound.request_id)
+            return await self._apologise(self._stream)
         finally:
+            self.session.step(ClientLeft(), self._loop.time())  # unless it is over already
             await self._stop_all()
 
     def interrupt(self, message: str) -> None:
@@ -133,21 +144,23 @@ class Exchange:
 
     async def _try(self, attempt: Attempt, until: float) -> None:
         event = await attempt.until_content(self.inbound.api, deadline=until)
-        self._events.append(event)
-        if isinstance(event, Failed):
-            await attempt.aclose()
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        try:
+            if isinstance(event, Failed):
+                await attempt.aclose()  # before the next is opened
+        finally:
+            self._events.append(event)
+            if self._wake is not None and not self._wake.done():
+                self._wake.set_result(None)
 
     async def _cancel(self, number: int) -> None:
-        attempt, task = self._live.pop(number)
+        attempt, task = self._live[number]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await attempt.aclose()
+        del self._live[number]  # only now: if this was cancelled, `_stop_all` has to close it
 
     async def _next(self) -> Event | None:
         """The next thing that happened, None for an interrupt; meanwhile the client is kept alive."""
-        beat_at = self._loop.time() + self._limits.heartbeat_s
         while not self._events:
             if self._interrupted is not None:
                 return None
@@ -155,11 +168,11 @@ class Exchange:
             timer = self.session.timer
             if timer is not None and now >= timer:
                 return Tick()
-            if self.inbound.stream and now >= beat_at:
+            if self.inbound.stream and now >= self._beat_at:
                 await self._beat()
-                beat_at = self._loop.time() + self._limits.heartbeat_s
+                self._beat_at = self._loop.time() + self._limits.heartbeat_s
                 continue
-            wakes = [at for at in (timer, beat_at if self.inbound.stream else None) if at is not None]
+            wakes = [at for at in (timer, self._beat_at if self.inbound.stream else None) if at is not None]
             await self._sleep(min(wakes) if wakes else None)
         return self._events.popleft()
 
@@ -179,13 +192,15 @@ class Exchange:
         if self._response is None:
             self._response = response = event_response()
             put_trail(response, self._trail())
-            await response.prepare(self._request)
+            await self._start(response)
         await self._response.write(comment("waiting"))
 
     async def _commit(self, attempt: Attempt) -> web.StreamResponse:
         self.served = attempt
         now = self._loop.time()
         self.first_content_at = now
+        if self._response is not None and attempt.watch is None:
+            return await self._break_promise(attempt, self._response)
         if attempt.body is not None:
             return await self._commit_whole(attempt, attempt.body)
         stream = await self._prepared(attempt)
@@ -197,6 +212,8 @@ class Exchange:
             deadline=self.session.deadline,
             supervise=self._supervise,
         )
+        if self._interrupted is not None:
+            self._pump.interrupt(self._interrupted)
         failure = await self._pump.carry(attempt, stream)
         now = self._loop.time()
         if failure is None:
@@ -207,19 +224,28 @@ class Exchange:
         return await self._finish(stream)
 
     async def _commit_whole(self, attempt: Attempt, body: bytes) -> web.StreamResponse:
-        now = self._loop.time()
-        if self._response is not None:
-            # The client was promised events; a target that ignored `stream` can't be passed on now.
-            self.failure = Failure(
-                outcome=Outcome.SERVER_FAULT,
-                message="the target answered a stream request with a whole reply",
-            )
-            await self._break(attempt, self.failure, self._response)
-            return await self._finish(self._response)
-        response = web.Response(body=body)
-        put_head(response, attempt, self._trail())
-        self.session.step(attempt.end(), now)
-        return response
+        self.session.step(attempt.end(), self._loop.time())
+        if len(body) <= _AT_ONCE:
+            response = web.Response(body=body)
+            put_head(response, attempt, self._trail())
+            return response
+        stream = RawResponse()
+        put_head(stream, attempt, self._trail())
+        stream.content_length = len(body)
+        await self._start(stream)
+        view = memoryview(body)
+        for at in range(0, len(body), _AT_ONCE):
+            await self._taken(stream.write(view[at : at + _AT_ONCE]))
+        return await self._finish(stream)
+
+    async def _break_promise(self, attempt: Attempt, stream: web.StreamResponse) -> web.StreamResponse:
+        """The client was promised events; a target that ignored `stream` can't be passed on now."""
+        self.failure = Failure(
+            outcome=Outcome.SERVER_FAULT,
+            message="the target answered a stream request with something else than events",
+        )
+        await self._break(attempt, self.failure, stream)
+        return await self._finish(stream)
 
     async def _prepared(self, attempt: Attempt) -> web.StreamResponse:
         if self._response is not None:
@@ -228,24 +254,46 @@ class Exchange:
         if attempt.is_events:
             stream = self._response = event_response()
         put_head(stream, attempt, self._trail())
-        await stream.prepare(self._request)
+        await self._start(stream)
         return stream
+
+    async def _start(self, stream: web.StreamResponse) -> None:
+        if self._request.version < HttpVersion11 and stream.content_length is None:
+            stream.force_close()  # nothing but the end of the connection tells where the body ends
+        self._stream = stream
+        await stream.prepare(self._request)
 
     async def _break(self, attempt: Attempt, failure: Failure, stream: web.StreamResponse) -> None:
         """After commit: one error event that says what happened, or a cut where events can't be sent."""
         for command in self.session.step(Failed(attempt.number, failure), self._loop.time()):
             if not isinstance(command, Break):
                 continue
-            if attempt.watch is None and attempt.body is None:
-                # A half file must not look like a whole one: no terminating chunk, a cut.
-                if self._request.transport is not None:
-                    self._request.transport.abort()
-                return
-            await stream.write(self._error_event(command.verdict))
+            await self._say(command.verdict, stream)
+
+    async def _say(self, verdict: Verdict, stream: web.StreamResponse) -> None:
+        if stream is self._response or (self.served is not None and self.served.watch is not None):
+            await stream.write(self._error_event(verdict))
+        else:
+            # A half file must not look like a whole one: no terminating chunk, a cut.
+            self._cut_off()
+
+    async def _apologise(self, stream: web.StreamResponse) -> web.StreamResponse:
+        """A fault of ours when the head is out: the client is told in band, as of any other break."""
+        verdict = Verdict(
+            status=500,
+            kind="server_error",
+            code=None,
+            message="the gateway failed; its log has the reason",
+        )
+        self.failure = Failure(outcome=Outcome.SERVER_FAULT, message=verdict.message)
+        if not is_over(stream):
+            await self._say(verdict, stream)
+        return await self._finish(stream)
 
     async def _give_up(self, verdict: Verdict) -> web.StreamResponse:
         if self._response is None:
             return refusal(self.inbound.dialect, verdict, self._trail())
+        self.failure = Failure(outcome=Outcome.SERVER_FAULT, message=verdict.message)
         await self._response.write(self._error_event(verdict))
         return await self._finish(self._response)
 
@@ -267,9 +315,23 @@ class Exchange:
         )
 
     async def _finish(self, stream: web.StreamResponse) -> web.StreamResponse:
-        if self._request.transport is not None:
-            await stream.write_eof()
+        transport = self._request.transport
+        if transport is not None and not transport.is_closing() and not is_over(stream):
+            await self._taken(stream.write_eof())
         return stream
+
+    async def _taken(self, write: Awaitable[None]) -> None:
+        """Wait until the client has taken what is written, but not for ever."""
+        try:
+            async with asyncio.timeout(self._limits.write_s):
+                await write
+        except TimeoutError:
+            self._cut_off()
+            raise ClientStuck from None
+
+    def _cut_off(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
 
     def _trail(self) -> Trail:
         now = self._loop.time()
@@ -284,7 +346,7 @@ class Exchange:
         )
 
     async def _stop_all(self) -> None:
-        if self._response is not None:
+        if self._response is not None and self._response.is_connected():
             self._response.stop_streaming()
         live, self._live = self._live, {}
         for _, task in live.values():

@@ -14,6 +14,9 @@ from typing import Self
 from gateway.failover.outcome import Failure, Outcome
 
 
+_LOOK_S = 1.0
+
+
 class Pulse:
     """Watches one committed stream. As a context manager it raises `TimeoutError` in the body
     when the stream is broken; `failure` then says how, None meaning that the client stands still.
@@ -41,6 +44,7 @@ class Pulse:
         self._read_at = self._loop.time()
         self._beat_at = self._read_at
         self._writing_since: float | None = None
+        self._over = False  # broken, or left as a context
         self.failure: Failure | None = None
         self.client_stuck = False
 
@@ -58,7 +62,7 @@ class Pulse:
         self._read_at = self._loop.time()
 
     def interrupt(self, message: str) -> None:
-        """Break the stream now, for a reason of our own (shutdown)."""
+        """Break the stream now, for a reason of our own (shutdown); nothing if it is over."""
         self._break(Failure(outcome=Outcome.SERVER_FAULT, message=message))
 
     async def __aenter__(self) -> Self:
@@ -72,6 +76,7 @@ class Pulse:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._over = True
         if self._timer is not None:
             self._timer.cancel()
         await self._timeout.__aexit__(kind, error, trace)
@@ -81,10 +86,12 @@ class Pulse:
         if self._writing_since is not None:
             stuck_at = self._writing_since + self._write_s
             if now >= stuck_at:
-                self.client_stuck = True
+                self.client_stuck = self._over = True
                 self._timeout.reschedule(now)
                 return
-            self._again(min(stuck_at, self._deadline))
+            # Past the deadline it is looked at again soon, not at once: nothing can be said to a client
+            # that takes nothing, and the next look may find the write done.
+            self._again(min(stuck_at, max(self._deadline, now + _LOOK_S)))
             return
         idle_at = self._read_at + self._idle_s
         if now >= self._deadline:
@@ -106,8 +113,11 @@ class Pulse:
         self._timer = self._loop.call_at(when, self._look)
 
     def _break(self, failure: Failure) -> None:
-        if self.failure is None:
+        if not self._over:
+            self._over = True
             self.failure = failure
+            if self._timer is not None:
+                self._timer.cancel()
             self._timeout.reschedule(self._loop.time())
 
 

@@ -35,7 +35,14 @@ class EventResponse(EventSourceResponse):
 
 def event_response() -> EventResponse:
     """A response of server-sent events. Heartbeats are ours: sent only after a quiet time."""
-    return EventResponse(sep="\n", allow_all_methods=True, ping_interval=_DAY_S, send_timeout=None)
+    response = EventResponse(sep="\n", allow_all_methods=True, ping_interval=_DAY_S, send_timeout=None)
+    del response.headers["connection"]  # the server knows better whether it is kept alive
+    return response
+
+
+def is_over(response: web.StreamResponse) -> bool:
+    """Has its end been sent?"""
+    return response._eof_sent
 
 
 class Pump:
@@ -55,8 +62,11 @@ class Pump:
         self._limits = (idle_s, heartbeat_s, write_s, deadline)
         self._supervise = supervise
         self._pulse: Pulse | None = None
+        self._interrupted: str | None = None
 
     def interrupt(self, message: str) -> None:
+        """Break what is carried, or what will be; once the last byte is on its way it does nothing."""
+        self._interrupted = message
         if self._pulse is not None:
             self._pulse.interrupt(message)
 
@@ -75,6 +85,8 @@ class Pump:
         )
         try:
             async with pulse:
+                if self._interrupted is not None:
+                    pulse.interrupt(self._interrupted)
                 pulse.writing()
                 await send(response, attempt.held, attempt.ended)
                 attempt.held.clear()
@@ -84,7 +96,8 @@ class Pump:
                     await send(response, (part,), attempt.ended)
                     pulse.written()
         except TimeoutError:
-            if pulse.failure is None:
+            # Behind the last byte nothing may be said any more, so there it is always a cut.
+            if pulse.failure is None or (attempt.ended and not attempt.is_events):
                 self._cut_off()
                 raise ClientStuck from None
             return pulse.failure
@@ -115,5 +128,5 @@ async def _beat(response: web.StreamResponse) -> None:
     """A comment keeps the connection alive; a client that is gone is noticed elsewhere."""
     try:
         await response.write(comment("keep-alive"))
-    except ConnectionError:
+    except (ConnectionError, RuntimeError):  # the latter when the stream has ended meanwhile
         return

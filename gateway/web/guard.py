@@ -13,6 +13,7 @@ import ipaddress
 import time
 from collections.abc import Collection
 from enum import Enum
+from functools import lru_cache
 
 from aiohttp import hdrs, web
 
@@ -45,14 +46,10 @@ def check_host(request: web.BaseRequest, allowed: Collection[str]) -> None:
     if not request.raw_path.startswith("/"):
         raise RequestError("this is not a forward proxy; send a path that begins with /")
     host = request.headers.get(hdrs.HOST, "")
-    name, port = _split(host)
-    if name in allowed or host in allowed:
-        return
     sockname = request.transport.get_extra_info("sockname") if request.transport else None
     if not isinstance(sockname, tuple):
         return  # admin.sock: whoever may open the file is the owner
-    ours = {sockname[0], f"[{sockname[0]}]"}
-    if port == sockname[1] and (name in ours or (name in _LOOPBACK_NAMES and is_loopback(sockname[0]))):
+    if _is_ours(host, sockname[0], sockname[1]) or _split(host)[0] in allowed or host in allowed:
         return
     raise RequestError(
         "the Host header names another machine or port; add it to server.allowed_hosts if it is yours",
@@ -60,6 +57,15 @@ def check_host(request: web.BaseRequest, allowed: Collection[str]) -> None:
         code="host_not_allowed",
         kind="permission_error",
     )
+
+
+@lru_cache(maxsize=256)  # an app sends the same Host each time; bounded, because anybody may send others
+def _is_ours(host: str, address: str, ours: int) -> bool:
+    """Does a Host header name the address and port that the connection was made to?"""
+    name, port = _split(host)
+    if port != ours:
+        return False
+    return name in (address, f"[{address}]") or (name in _LOOPBACK_NAMES and is_loopback(address))
 
 
 def _split(host: str) -> tuple[str, int]:
@@ -123,12 +129,10 @@ def authenticate(
     `keyless` says that the listener is loopback, where the gateway serves without keys until one
     is defined.
     """
-    if access is Access.OPEN:
+    if access is Access.OPEN or (keyless and access is Access.CLIENT and not snapshot.clients):
         return None
     key = _known(shown_key(request), snapshot)
     if key is None:
-        if not snapshot.clients and keyless and access is Access.CLIENT:
-            return None
         raise RequestError(
             "a client key is needed: send it as Authorization: Bearer KEY or x-api-key; "
             "`mlx-gateway clients add NAME` makes one",

@@ -349,7 +349,7 @@ def test_an_empty_budget_stops_failover_but_not_first_attempts() -> None:
     assert play.failed(1, "server_fault") == ["give up 502 upstream_error"]
     assert play.verdict is not None
     assert play.verdict.message.endswith("; the gateway's budget for retries is used up for now")
-    later = Play("one:a", "two:b", budget=budget, now=START + 1)
+    later = Play("one:a", "two:b", budget=budget, now=START + 10)
     later.start()
     assert later.failed(1, "server_fault") == ["open 2 two/b"]
 
