@@ -86,6 +86,13 @@ class Store:
     """The database of rules, upstreams, credentials and keys."""
 
     url: str = key("", "a Peewee db_url; empty is gateway.db in the home folder")
+    ledger: bool = key(
+        True, "keep one row per request: who, which model, who answered, how long, how many tokens"
+    )
+    ledger_days: int = key(30, "a row of the ledger is removed after so many days", low=1, high=3650)
+    ledger_rows: int = key(
+        100_000, "so many rows are kept at most; a row takes about 300 bytes", low=1, high=1_000_000
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

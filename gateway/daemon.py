@@ -13,6 +13,7 @@ import logging
 import os
 import random
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ from gateway.local.pool import LocalPool
 from gateway.relay.exchange import Limits
 from gateway.relay.relay import Relay
 from gateway.routing.rule import Target
+from gateway.store.ledger import Ledger
 from gateway.store.store import Store
 from gateway.telemetry import log, metrics
 from gateway.telemetry.notify import Notify
 from gateway.web.app import build
+from gateway.web.connection import Listener
 from gateway.web.guard import is_loopback
 from gateway.web.live import LiveView
 from gateway.web.site import Site
@@ -42,6 +45,7 @@ from gateway.web.site import Site
 _log = logging.getLogger("gateway")
 
 EX_CONFIG = 78
+_LOOK_S = 0.02  # how often the drain looks for connections that are still busy
 _LAST_WORDS_S = 2.0  # for the error events at the end of the drain
 _ENGINE_S = 5.0
 # Longer than the clients' own idle limit (httpx: 5 s), so that they close first; it also bounds
@@ -75,8 +79,9 @@ class _Daemon:
         self._config_path = config_path
         self._notify = Notify()
         self._stop = asyncio.Event()
-        self._stopping_hard = False
         self._draining = False
+        self._reloading = asyncio.Lock()
+        self._reloads: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
         config = self.config
@@ -84,6 +89,8 @@ class _Daemon:
         try:
             self._check_bind()
             self._check_master_key()
+            self._ledger = Ledger(store, config.store)
+            metrics.ledger_dropped(lambda: self._ledger.dropped)
             self._cloud = CloudClient(config.cloud, Credentials(store.vault.open))
             self._pool = LocalPool(config.local, self.home) if config.local.enabled else None
             try:
@@ -122,6 +129,7 @@ class _Daemon:
                 reply_limit=config.cloud.max_reply_mb << 20,
             ),
             default_upstream=config.routing.default_upstream,
+            note=self._ledger.note,
         )
         self._relay = relay
         live = LiveView(config, self._store, relay, self._pool, self._cloud)
@@ -129,8 +137,8 @@ class _Daemon:
         if self._pool is not None:
             await self._pool.start()
             metrics.local_queue(self._waiting_locally)
-        public = await self._listen(web.AppRunner(build(site), **_runner_options()))
-        owner = await self._listen_owner(web.AppRunner(build(site, owner=True), **_runner_options()))
+        public = await self._listen(Listener(build(site), **_runner_options()))
+        owner = await self._listen_owner(Listener(build(site, owner=True), **_runner_options()))
         self._on_signals()
         gc.collect()
         gc.freeze()  # what was imported stays; the collector need not look at it again
@@ -162,7 +170,7 @@ class _Daemon:
             operate=run,
         )
 
-    async def _listen(self, runner: web.AppRunner) -> web.AppRunner:
+    async def _listen(self, runner: Listener) -> Listener:
         server = self.config.server
         await runner.setup()
         site = web.TCPSite(runner, server.host, server.port, backlog=_BACKLOG)
@@ -177,7 +185,7 @@ class _Daemon:
         self._live.port = runner.addresses[0][1]
         return runner
 
-    async def _listen_owner(self, runner: web.AppRunner) -> web.AppRunner:
+    async def _listen_owner(self, runner: Listener) -> Listener:
         path = self.home / "admin.sock"
         await runner.setup()
         # The store's lock says that no other gateway owns this home: what lies there is stale.
@@ -222,10 +230,20 @@ class _Daemon:
         self._stop.set()
 
     def _asked_to_reload(self) -> None:
-        self._reloading = asyncio.ensure_future(self._reload())
+        if self._stop.is_set():
+            return  # it would tell the manager that the gateway is ready again
+        task = asyncio.create_task(self._reload(), name="reload")
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def _reload(self) -> None:
-        """Read rules and configuration again; what is bad is refused and the old stays."""
+        """Read rules and configuration again, one reload at a time; what is bad is refused and the old
+        stays.
+        """
+        async with self._reloading:
+            await self._reload_now()
+
+    async def _reload_now(self) -> None:
         self._notify.reloading()
         try:
             await self._store.reload()
@@ -234,8 +252,12 @@ class _Daemon:
             _log.info("reloaded; generation %d", self._store.snapshot.generation)
         except GatewayError as error:
             _log.error("not reloaded, the old configuration stays: %s", error)
+        except Exception:
+            # The border of a task: it has nobody else to tell.
+            _log.exception("not reloaded, the old configuration stays")
         finally:
-            self._notify.ready()
+            if not self._stop.is_set():
+                self._notify.ready()
 
     def _take(self, new: Config) -> None:
         """Use what can change while running; say what needs a restart."""
@@ -247,37 +269,41 @@ class _Daemon:
     async def _watchdog(self) -> None:
         """Tell the manager that the loop still turns, twice as often as it wants to hear it."""
         period = self._notify.watchdog_s
-        while period is not None:
+        while period:
             self._notify.alive()
             await asyncio.sleep(period / 2)
 
-    async def _drain(self, *runners: web.AppRunner) -> None:
+    async def _drain(self, *runners: Listener) -> None:
         self._notify.stopping()
         self._draining = True
         loop = asyncio.get_running_loop()
         for runner in runners:
             for site in tuple(runner.sites):
                 await site.stop()
-            if runner.server is not None:
-                runner.server.pre_shutdown()  # closes idle keep-alive connections
+            runner.let_go()
         (self.home / "admin.sock").unlink(missing_ok=True)
-        if not await self._idle_by(loop.time() + self.config.server.drain_s):
+        if not await self._idle_by(loop.time() + self.config.server.drain_s, runners):
             _log.warning("%d answers did not finish in time", self._relay.in_flight)
             self._relay.interrupt("the gateway is shutting down; send the request again")
-            await self._idle_by(loop.time() + _LAST_WORDS_S)
+            await self._idle_by(loop.time() + _LAST_WORDS_S, runners)
         for runner in runners:
             await runner.cleanup()
 
-    async def _idle_by(self, deadline: float) -> bool:
+    async def _idle_by(self, deadline: float, runners: Iterable[Listener]) -> bool:
+        """Wait until no body comes and no answer goes any more."""
         loop = asyncio.get_running_loop()
-        while self._relay.in_flight:
+        while self._relay.in_flight or any(runner.busy for runner in runners):
             left = deadline - loop.time()
             if left <= 0:
                 return False
-            await self._relay.idle(left)
+            if self._relay.in_flight:
+                await self._relay.idle(left)
+            else:
+                await asyncio.sleep(min(left, _LOOK_S))
         return True
 
     async def _close_parts(self) -> None:
+        await self._ledger.close()
         await self._cloud.close()
         if self._pool is not None:
             clean = await self._pool.close(deadline=asyncio.get_running_loop().time() + _ENGINE_S)

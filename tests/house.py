@@ -31,6 +31,7 @@ from gateway.routing.table import RuleTable
 from gateway.snapshot import AuthStyle, ClientKey, Credential, Snapshot, Upstream
 from gateway.telemetry import access, metrics
 from gateway.web.app import build
+from gateway.web.connection import Listener
 from gateway.web.site import Site
 from gateway.wire.dialect import Dialect
 from tests.lab import Lab
@@ -38,8 +39,10 @@ from tests.lab import Lab
 JSON = {"content-type": "application/json"}
 
 
-def rule(pattern: str, *targets: str, id: int = 1, policy: str = "default") -> Rule:
-    return Rule(id=id, pattern=pattern, targets=tuple(Target.parse(each) for each in targets), policy=policy)
+def rule(pattern: str, *targets: str, number: int = 1, policy: str = "default") -> Rule:
+    return Rule(
+        id=number, pattern=pattern, targets=tuple(Target.parse(each) for each in targets), policy=policy
+    )
 
 
 def upstream(
@@ -98,7 +101,7 @@ class House:
         self.base = ""
         self.http: aiohttp.ClientSession
         self.site: Site
-        self.runner: web.AppRunner
+        self.runner: Listener
 
     async def logged(self, count: int = 1) -> Line:
         """The line of the access log of that number; it may be written a moment after the answer."""
@@ -182,7 +185,7 @@ async def running(
         house.note(Line(text, fields))
 
     access.use(Telemetry(), write)
-    house.runner = runner = web.AppRunner(build(house.site, owner=owner), **_runner_options())
+    house.runner = runner = Listener(build(house.site, owner=owner), **_runner_options())
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

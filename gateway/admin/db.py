@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.admin.context import Args, Context, Table
 from gateway.errors import RefusedError
-from gateway.store import history, shown
+from gateway.store import history, requests, shown
 from gateway.store.backup import copy_database
 from gateway.store.migrate import SCHEMA
 
@@ -27,6 +27,14 @@ class History(Args):
     """How many changes to show."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
+
+
+class Requests(Args):
+    """How many requests to show, and whether only those of one client or for one model."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 50
+    client: str | None = None
+    model: str | None = None
 
 
 @TABLE.verb("backup", Backup)
@@ -55,4 +63,14 @@ async def migrate(context: Context, _: Args) -> object:
 async def history_(context: Context, args: History) -> object:
     """List who changed what, newest first."""
     entries = await context.store.read(lambda: history.latest(args.limit))
+    return [{**asdict(entry), "at": shown.moment(entry.at)} for entry in entries]
+
+
+@TABLE.verb("requests", Requests, reads=True)
+async def requests_(context: Context, args: Requests) -> object:
+    """List who asked for which model and who answered, newest first."""
+    await context.store.database.run(context.store.database.catch_up)
+    entries = await context.store.read(
+        lambda: requests.latest(args.limit, client=args.client, model=args.model)
+    )
     return [{**asdict(entry), "at": shown.moment(entry.at)} for entry in entries]

@@ -86,11 +86,11 @@ def record(pairs: Iterable[tuple[str, Cell]]) -> None:
     _print(grid)
 
 
-def when(at: str | None) -> str:
-    """A point in time, in JSON RFC 3339, as the user's clock shows it."""
+def when(at: str | None, *, lately: bool = False) -> str:
+    """A point in time, in JSON RFC 3339, as the user's clock shows it; `lately` needs seconds and no year."""
     if at is None:
         return ""
-    return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M")
+    return datetime.fromisoformat(at).astimezone().strftime("%m-%d %H:%M:%S" if lately else "%Y-%m-%d %H:%M")
 
 
 def size(count: float | None) -> str:

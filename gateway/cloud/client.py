@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 
 from aiohttp.http import RawResponseMessage
@@ -27,6 +28,7 @@ from gateway.config import Cloud
 from gateway.errors import SecretError
 from gateway.failover.outcome import Failure, Outcome, classify
 from gateway.snapshot import Credential, Upstream
+from gateway.telemetry.redact import holds_secret, without_secrets
 from gateway.wire.dialect import Dialect
 from gateway.wire.failure import read_error
 
@@ -194,7 +196,7 @@ class CloudClient:
             exchange,
             message,
             upstream=upstream,
-            headers=tuple(downstream_headers(message.headers.items())),
+            headers=_kept(message.headers.items()),
             inflate=_inflate(message, upstream),
             limit=limit,
         )
@@ -217,8 +219,14 @@ class CloudClient:
             headers=dict(headers),
             now_wall=time.time(),
         )
-        kept = tuple(downstream_headers(headers))
-        return replace(failure, status=message.code, headers=kept, body=body)
+        return replace(
+            failure,
+            status=message.code,
+            # Some upstreams say which key they were shown. It stays here.
+            message=without_secrets(failure.message),
+            headers=_kept(headers),
+            body=None if holds_secret(body.decode("utf-8", "replace")) else body,
+        )
 
     async def _error_body(
         self, exchange: Exchange, message: RawResponseMessage, name: str, deadline: float
@@ -240,6 +248,11 @@ class CloudClient:
 
 def _lower(message: RawResponseMessage) -> list[tuple[str, str]]:
     return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in message.raw_headers]
+
+
+def _kept(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """What a client may see of a reply's head: allowed, and without a credential that is echoed."""
+    return tuple(field for field in downstream_headers(headers) if not holds_secret(field[1]))
 
 
 def _inflate(message: RawResponseMessage, upstream: str) -> Inflate | None:

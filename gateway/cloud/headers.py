@@ -19,6 +19,7 @@ Fields = list[tuple[str, str]]
 
 _UP = frozenset({"content-type", "accept", "user-agent", "idempotency-key", "traceparent", "tracestate"})
 _UP_PREFIXES = ("openai-", "anthropic-", "x-stainless-")
+_UP_NEVER = frozenset({"openai-api-key", "anthropic-api-key"})
 _CLIENT_WINS = frozenset({"anthropic-version", "anthropic-beta"})
 
 _DOWN = frozenset(
@@ -95,6 +96,8 @@ def is_sendable(value: str) -> bool:
 def _up(name: str) -> str | None:
     """The name in lower case where the field may go up (or names others that may not), else None."""
     name = name.lower()
+    if name in _UP_NEVER:
+        return None
     return name if name in _UP or name.startswith(_UP_PREFIXES) or name == "connection" else None
 
 

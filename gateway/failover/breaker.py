@@ -250,6 +250,8 @@ class Breakers:
 
     def _failed(self, key: Key, failure: Failure, now: float, started: float) -> None:
         mark = MEANING[failure.outcome].mark
+        if mark is Mark.DEAD and failure.passing:
+            mark = Mark.TARGET
         if mark in (Mark.DEAD, Mark.BILLING):
             if key.credential_id is not None:
                 self._mark(key.backend, key.credential_id, key.version, failure.outcome, now)

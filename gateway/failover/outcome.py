@@ -43,6 +43,7 @@ class Failure:
     `status`, `headers` and `body` are the upstream's own reply where there was one (headers in
     lower case); `message` is our sentence, fit for the client: no secret, no path.
     `stale` marks a kept-alive connection that the peer had closed: never the target's fault.
+    `passing` marks a refusal that says nothing of the credential for good: a firewall's page, say.
     """
 
     outcome: Outcome
@@ -54,6 +55,7 @@ class Failure:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = field(default=None, repr=False)
     stale: bool = False
+    passing: bool = False
 
 
 class Again(StrEnum):
@@ -135,6 +137,8 @@ def classify(
         retry_after_s=_retry_after(headers, now_wall),
         headers=tuple(headers.items()),
         body=body,
+        # An API says with a type or a code what it refuses; who only says 403 stands in front of it.
+        passing=status == 403 and error.kind is None and error.code is None,
     )
 
 
@@ -159,6 +163,8 @@ def parse_retry_after(value: str, now_wall: float | None) -> float | None:
 # A 403 that speaks of the prompt is no refusal of the credential; taking it for one would let a single
 # flagged prompt shut the upstream for everybody.
 _MODERATED = re.compile(r"flagged|moderation|content[ _](?:policy|filter)|safety", re.IGNORECASE)
+# The client's own openai-organization or openai-project does not go with our credential.
+_MISMATCHED = frozenset({"mismatched_organization", "mismatched_project"})
 _UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "not_implemented"})
 
 
@@ -182,7 +188,7 @@ def _in_refusal(status: int, error: WireError) -> Outcome:
         return Outcome.BILLING
     if is_model_error(error, status):
         return Outcome.MODEL_MISSING
-    if status == 403 and _MODERATED.search(error.message):
+    if (status == 403 and _MODERATED.search(error.message)) or error.code in _MISMATCHED:
         return Outcome.CLIENT_FAULT
     if status in (401, 403) or is_auth_error(error):
         return Outcome.AUTH

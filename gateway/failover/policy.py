@@ -26,8 +26,8 @@ class MidStream(StrEnum):
 class Policy:
     """How long to wait, how often to try and where a request may go. Durations are seconds.
 
-    `first_token_s` None means: 60 s for a stream, and for a whole reply as long as `deadline_s`,
-    because a provider sends the headers of a whole reply only when it is finished.
+    `first_token_s` None means: 60 s for a stream as long as another target may follow, and for a whole
+    reply as long as `deadline_s`, because a provider sends its headers only when it is finished.
     """
 
     name: str

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.failover.outcome import Failure, Outcome
-from gateway.failover.plan import Candidate
+from gateway.failover.plan import Candidate, Skipped
 
 
 @dataclass(slots=True)
@@ -39,13 +39,16 @@ class AttemptRecord:
         self.outcome, self.ended, self.failure = outcome, now, failure
 
 
-def trace(attempts: Iterable[AttemptRecord], now: float) -> str:
-    """The attempts for a header: `local/qwen3-8b=overloaded;dur=3, openai/gpt-4o=ok;dur=812`.
+def trace(attempts: Iterable[AttemptRecord], now: float, skipped: Iterable[Skipped] = ()) -> str:
+    """The attempts for a header: `local/qwen3-8b=overloaded;dur=3, openai/gpt-4o=ok;dur=812`. What the
+    plan left out comes first: `local/qwen3-8b=overloaded;dur=0;skipped`.
 
     Durations are milliseconds. One that answers right now is ok so far; of one that still races
     nothing can be said yet.
     """
-    return ", ".join(f"{each.label}={_word(each)};dur={each.seconds(now) * 1000:.0f}" for each in attempts)
+    left_out = [f"{each.label}={each.outcome};dur=0;skipped" for each in skipped if each.outcome is not None]
+    tried = [f"{each.label}={_word(each)};dur={each.seconds(now) * 1000:.0f}" for each in attempts]
+    return ", ".join(left_out + tried)
 
 
 def _word(attempt: AttemptRecord) -> str:

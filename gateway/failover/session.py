@@ -140,7 +140,7 @@ class Session:
 
     def trace(self, now: float) -> str:
         """All attempts in one line, for the header and the log."""
-        return trace(self.attempts, now)
+        return trace(self.attempts, now, self.plan.skipped)
 
     def start(self, now: float) -> list[Command]:
         """The first commands. The first attempt is never charged to the daemon's budget."""
@@ -334,7 +334,10 @@ class Session:
         number = len(self.attempts) + 1
         followers = max(0, min(self._remaining.followers(candidate), self.policy.attempts - self._opened))
         slice_s = (self.deadline - now) / (followers + 1)
-        until = now + min(self._first_content_s, slice_s)
+        # Where nobody set a limit, the last one may think as long as the request lasts: cutting it off
+        # would only turn a late answer into none.
+        patient = self.policy.first_token_s is None and not followers
+        until = now + (slice_s if patient else min(self._first_content_s, slice_s))
         record = AttemptRecord(number, candidate, now)
         self.attempts.append(record)
         self._live[number] = _Live(record, until, probe)

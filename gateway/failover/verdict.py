@@ -106,7 +106,8 @@ def give_up(plan: Plan, tried: Sequence[Tried], *, why: str = "") -> Verdict:
         param=failure.param if outcome in _CLIENTS else None,
         retry_after_s=_capped(wait_s) if outcome in _WAITING else None,
         should_retry=outcome in _WAITING and helps,
-        relay=failure if _relayable(best, tried, sole=sole) else None,
+        # What was kept from further tries must say so itself.
+        relay=failure if not why and _relayable(best, tried, sole=sole) else None,
         overloaded=outcome is Outcome.OVERLOADED,
     )
 

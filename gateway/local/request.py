@@ -14,13 +14,21 @@ from typing import Any
 import msgspec
 
 from gateway.errors import RequestError
-from gateway.local.fields import Unsupported, array, flag, integer, number, table, wrong
+from gateway.local.fields import Unsupported, array, flag, integer, number, table, text, wrong
 from gateway.local.messages import read_messages
 
-# Read, understood, and without effect on the answer of a local model.
-WITHOUT_EFFECT = frozenset(
-    {"user", "metadata", "store", "service_tier", "prompt_cache_key", "prompt_cache_retention"}
-    | {"safety_identifier", "prediction"}
+# Read, understood, and without effect on the answer of a local model; of the right type all the same.
+WITHOUT_EFFECT: Mapping[str, Callable[[str, Any], object]] = MappingProxyType(
+    {
+        "user": text,
+        "metadata": table,
+        "store": flag,
+        "service_tier": text,
+        "prompt_cache_key": text,
+        "prompt_cache_retention": text,
+        "safety_identifier": text,
+        "prediction": table,
+    }
 )
 MAX_STOPS = 16
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -80,8 +88,8 @@ def read_chat(body: bytes) -> ChatRequest:
     sampling: dict[str, Any] = {}
     for name, value in asked.items():
         if name in WITHOUT_EFFECT:
-            continue
-        if name in _SAMPLING:
+            WITHOUT_EFFECT[name](name, value)
+        elif name in _SAMPLING:
             sampling[name] = _SAMPLING[name](name, value)
         elif name in _READERS:
             found.update(_READERS[name](name, value))

@@ -18,6 +18,7 @@ from gateway.errors import RequestError
 from gateway.failover.outcome import Failure, Outcome, classify
 from gateway.failover.plan import Candidate
 from gateway.failover.session import Content, Ended, Event, Failed
+from gateway.telemetry.redact import without_secrets
 from gateway.wire.api import Api
 from gateway.wire.failure import WireError
 from gateway.wire.usage import Usage
@@ -63,19 +64,31 @@ class Attempt:
         try:
             self.reply = reply = await self._backend.open(self.call, deadline=deadline)
             self._chunks = reply.chunks()
-            kind = _content_type(reply)
-            if reply.framing is Framing.EVENTS or kind == "text/event-stream":
-                self.watch = StreamWatch(api)
-                failure = await self._first_event(self.watch)
-            elif reply.framing is Framing.WHOLE or kind == "application/json":
-                failure = await self._whole(api)
-            else:  # speech, a file, an image: nothing to look into, its first byte is content
-                failure = await self._first_bytes()
+            failure = await self._begin(api, reply)
         except Exception as error:
             failure = self._failure_of(error)
         if failure is None:
             return Content(self.number)
         return Failed(self.number, failure)
+
+    async def _begin(self, api: Api, reply: Reply) -> Failure | None:
+        """Read as far as the first content, by the rules of what this is.
+
+        On the calls that answer a prompt the request says what must come, whatever the reply's type
+        says: a page of a captive portal is no answer, and a stream under a wrong name is one.
+        """
+        kind, answers = _content_type(reply), api is not Api.OTHER
+        if reply.framing is Framing.EVENTS or kind == "text/event-stream":
+            self.watch = StreamWatch(api)
+            return await self._first_event(self.watch)
+        if answers and self.call.stream:
+            if kind != "application/json":
+                self.watch = StreamWatch(api)
+                return await self._first_event(self.watch)
+            return await self._whole(api) or _server_fault("it answered a stream request with a whole reply")
+        if reply.framing is Framing.WHOLE or kind == "application/json" or answers:
+            return await self._whole(api)
+        return await self._first_bytes()  # speech, a file, an image: nothing to look into
 
     async def rest(self) -> AsyncIterator[bytes]:
         """What follows the first content, ready to be handed on. Raises AttemptFailed on a break."""
@@ -100,8 +113,6 @@ class Attempt:
                     raise AttemptFailed(_of_wire(seen.error))
                 if seen.ended:
                     return
-        except AttemptFailed:
-            raise
         except Exception as error:
             raise AttemptFailed(self._failure_of(error)) from error
         seen = watch.finish()
@@ -197,9 +208,10 @@ def _of_wire(error: WireError) -> Failure:
     shown nothing else of them: such a reply is not passed on as it is.
     """
     failure = classify(status=200, error=error, headers={}, now_wall=None)
-    if error.message in failure.message:
-        return failure
-    return replace(failure, message=f"{failure.message}: {error.message}")
+    told = failure.message
+    if error.message not in told:
+        told = f"{told}: {error.message}"
+    return replace(failure, message=without_secrets(told))
 
 
 def _client_fault(message: str, status: int, code: str | None) -> Failure:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from gateway.relay.exchange import Exchange
 from gateway.telemetry.finished import Finished
 
-_CLIENT_LEFT = 499
+CLIENT_LEFT = 499  # nobody saw a status: the client left, or was cut off
 
 
-def finished(exchange: Exchange, response: web.StreamResponse | None, now: float) -> Finished:
-    """The facts of one request; `response` is None when the client left or was cut off."""
+def finished(exchange: Exchange, status: int, now: float) -> Finished:
+    """The facts of one request; `status` is what the client saw."""
     inbound, session, served = exchange.inbound, exchange.session, exchange.served
     since = exchange.started
     content_at = exchange.first_content_at
@@ -19,7 +17,7 @@ def finished(exchange: Exchange, response: web.StreamResponse | None, now: float
         request_id=inbound.request_id,
         method=inbound.method,
         path=inbound.path,
-        status=response.status if response is not None else _CLIENT_LEFT,
+        status=status,
         seconds=now - since,
         stream=inbound.stream,
         client=inbound.client,

@@ -249,6 +249,8 @@ class Exchange:
 
     async def _prepared(self, attempt: Attempt) -> web.StreamResponse:
         if self._response is not None:
+            # The head is out since the first heartbeat; who answers in the end is told in a comment.
+            await self._response.write(comment(f"served-by {attempt.candidate.label}"))
             return self._response
         stream: web.StreamResponse = RawResponse()
         if attempt.is_events:

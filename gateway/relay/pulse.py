@@ -13,7 +13,6 @@ from typing import Self
 
 from gateway.failover.outcome import Failure, Outcome
 
-
 _LOOK_S = 1.0
 
 

@@ -96,10 +96,14 @@ class Pump:
                     await send(response, (part,), attempt.ended)
                     pulse.written()
         except TimeoutError:
-            # Behind the last byte nothing may be said any more, so there it is always a cut.
-            if pulse.failure is None or (attempt.ended and not attempt.is_events):
+            if pulse.failure is None:
                 self._cut_off()
                 raise ClientStuck from None
+            if attempt.ended and not attempt.is_events:
+                # The last byte is written and only waits for the client: nothing may follow it any more.
+                raise ClientStuck from None
+            if attempt.ended:
+                return None
             return pulse.failure
         except AttemptFailed as failed:
             return failed.failure

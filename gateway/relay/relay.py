@@ -19,15 +19,16 @@ from gateway.failover.outcome import Failure, Outcome
 from gateway.failover.plan import Candidate, CredentialRef, Plan, make_plan
 from gateway.failover.policy import DEFAULT, Policy
 from gateway.failover.session import Session
-from gateway.relay.book import finished
+from gateway.relay.book import CLIENT_LEFT, finished
 from gateway.relay.exchange import Exchange, Limits
 from gateway.relay.inbound import Inbound
-from gateway.relay.upload import Upload
+from gateway.relay.pump import ClientStuck
 from gateway.routing.rule import LOCAL
 from gateway.routing.table import Aim, Route
 from gateway.snapshot import AuthStyle, Credential, Snapshot
 from gateway.telemetry import metrics
 from gateway.telemetry.access import access
+from gateway.telemetry.finished import Finished
 from gateway.wire.api import Api
 
 
@@ -68,6 +69,7 @@ class Relay:
         budget: RetryBudget,
         limits: Limits,
         default_upstream: str,
+        note: Callable[[Finished], None] = lambda _: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._snapshot = snapshot
@@ -77,6 +79,7 @@ class Relay:
         self._budget = budget
         self._limits = limits
         self._default_upstream = default_upstream
+        self._note = note
         self._jitter = jitter
         self._live: set[Exchange] = set()
         self._emptied = asyncio.Event()
@@ -130,19 +133,23 @@ class Relay:
         )
         self._live.add(exchange)
         metrics.began()
-        response = None
+        status = CLIENT_LEFT
         try:
             response = await exchange.run()
+            status = response.status
+        except (ConnectionError, ClientStuck):
+            raise
+        except Exception:
+            status = 500
+            raise
         finally:
             self._live.discard(exchange)
             if not self._live:
                 self._emptied.set()
-            if isinstance(inbound.body, Upload):
-                inbound.body.close()
-            now = asyncio.get_running_loop().time()
-            done = finished(exchange, response, now)
+            done = finished(exchange, status, asyncio.get_running_loop().time())
             metrics.ended(done)
             access(done)
+            self._note(done)
         return response
 
     def way(self, inbound: Inbound, snapshot: Snapshot) -> Way:

@@ -9,6 +9,7 @@ upload can't be sent to another target.
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from typing import IO
@@ -36,6 +37,7 @@ class Upload:
         self._spool: IO[bytes] | None = None
         self._held = 0
         self._tail_begun = False
+        self._closed = False
 
     @property
     def model(self) -> str | None:
@@ -106,8 +108,8 @@ class Upload:
 
     def _take(self, start: int, size: int) -> bytes:
         assert self._spool is not None
-        self._spool.seek(start)
-        return self._spool.read(size)
+        # By place: what an attempt that was cancelled still reads must not move where the next one reads.
+        return os.pread(self._spool.fileno(), size, start)
 
     async def _flush(self) -> None:
         block, self._block = self._block, bytearray()
@@ -116,8 +118,10 @@ class Upload:
     def _write(self, block: bytearray) -> None:
         if self._spool is None:
             self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        self._spool.seek(0, 2)
         self._spool.write(block)
+        self._spool.flush()
+        if self._closed:  # the client left while this thread was writing
+            self._spool.close()
 
     async def _read(self) -> bytes:
         try:
@@ -132,6 +136,7 @@ class Upload:
 
     def close(self) -> None:
         """Give the temporary file back."""
+        self._closed = True
         if self._spool is not None:
             self._spool.close()
             self._spool = None

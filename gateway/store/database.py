@@ -2,7 +2,8 @@
 
 Callers on the event loop await `run`; synchronous callers use `call`. The queue is bounded, so a
 stuck disk makes changes fail soon instead of piling them up. Twice a second, on the same thread, the
-database is asked whether somebody else changed it.
+database is asked whether somebody else changed it. What is nobody's errand, such as writing the
+request ledger, is a chore: the thread comes back to it between two jobs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _Job = Callable[[], None]
+_Chore = Callable[[], float]  # returns in how many seconds it wants to be done again
+
+_CHORE_S = 1.0
 
 
 class Database:
@@ -54,6 +58,7 @@ class Database:
         self.read_only: str | None = None
         self.migrated: tuple[str, ...] = ()
         self.on_foreign_change: Callable[[], None] | None = None
+        self.chore: _Chore | None = None
         # A daemon thread: whatever was acknowledged is on disk, so it may be cut off at exit.
         self._thread = threading.Thread(target=self._serve, name="database", daemon=True)
         self._thread.start()
@@ -126,8 +131,32 @@ class Database:
             raise StoreError(
                 f"{self.read_only}: nothing was changed; check its permissions", code="read_only"
             )
+        mark = self._seen
         with mapped(), sql.transaction(self.handle, "IMMEDIATE" if self.is_sqlite else "SERIALIZABLE"):
             yield
+            if not self.is_sqlite:
+                mark = self._mark()  # a server's mark moves with our own changes too
+        self._seen = mark
+
+    @contextmanager
+    def noting(self, *, wait_s: float) -> Iterator[None]:
+        """On the thread: a transaction for rows that may be lost: it waits `wait_s` for a lock, no longer."""
+        handle = self.handle
+        if self.read_only is not None:
+            raise StoreError(self.read_only, code="read_only")
+        with mapped():
+            if isinstance(handle, peewee.SqliteDatabase):
+                with sqlite.waiting(handle, wait_s, then=self._busy_s), sql.transaction(handle, "IMMEDIATE"):
+                    yield
+                return
+            with sql.transaction(handle, "READ COMMITTED"):
+                # 0 would be for ever.
+                sql.run(handle, f"SET LOCAL lock_timeout = {max(1, round(wait_s * 1000)):d}")
+                yield
+
+    def catch_up(self) -> None:
+        """On the thread: do the chore now, so that what is read next is not a second old."""
+        self._do_chore()
 
     def _submit(self, job: Callable[[], T]) -> Future[T]:
         if self._closed:
@@ -139,20 +168,30 @@ class Database:
         return future
 
     def _serve(self) -> None:
-        next_look = time.monotonic() + self._poll_s
+        next_look = next_chore = time.monotonic() + self._poll_s
         while True:
-            left_s = next_look - time.monotonic()
-            if left_s <= 0:
+            if time.monotonic() >= next_look:
                 self._look()
                 next_look = time.monotonic() + self._poll_s
-                continue
+            if time.monotonic() >= next_chore:
+                next_chore = time.monotonic() + self._do_chore()
             try:
-                job = self._jobs.get(timeout=left_s)
+                # At least one job, if there is any, between two chores.
+                job = self._jobs.get(timeout=max(0.0, min(next_look, next_chore) - time.monotonic()))
             except queue.Empty:
                 continue
             if job is None:
                 return
             job()
+
+    def _do_chore(self) -> float:
+        if self._database is None or self.chore is None:
+            return _CHORE_S
+        try:
+            return self.chore()
+        except Exception:
+            log.exception("a chore of the database failed")
+            return _CHORE_S
 
     def _look(self) -> None:
         if self._database is None:

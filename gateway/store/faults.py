@@ -27,6 +27,15 @@ _CODES = {
     sqlite3.SQLITE_NOTADB: "corrupt",
 }
 
+# The same for PostgreSQL, by SQLSTATE. Two changes that met are told to try again, as with a lock.
+_STATES = {
+    "40001": "locked",
+    "40P01": "locked",
+    "55P03": "locked",
+    "53100": "full",
+    "25006": "read_only",
+}
+
 
 def store_error(error: peewee.PeeweeException) -> StoreError:
     """The StoreError for what Peewee raised. Values of the statement are never in its message."""
@@ -52,6 +61,9 @@ def _code(error: BaseException) -> str | None:
         number = getattr(inner, "sqlite_errorcode", None)
         if isinstance(number, int) and number & 0xFF in _CODES:
             return _CODES[number & 0xFF]
+        state = getattr(inner, "sqlstate", None)
+        if state in _STATES:
+            return _STATES[state]
         inner = inner.__cause__ or inner.__context__
     return None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from peewee import (
     AutoField,
+    BigIntegerField,
     BlobField,
     BooleanField,
     Database,
@@ -139,6 +140,30 @@ class HistoryRow(_Table):
 
     class Meta:
         table_name = "history"
+
+
+class RequestRow(_Table):
+    id = AutoField()
+    at = DoubleField()  # Unix time of its end
+    request_id = TextField()
+    client = TextField()
+    method = TextField()
+    path = TextField()
+    model = TextField()
+    rule = TextField()
+    served_by = TextField()
+    attempts = TextField()
+    status = IntegerField()
+    stream = BooleanField()
+    seconds = DoubleField()
+    first_content_s = DoubleField(null=True)
+    input_tokens = BigIntegerField(null=True)
+    output_tokens = BigIntegerField(null=True)
+    cached_tokens = BigIntegerField(null=True)
+    broken = TextField()
+
+    class Meta:
+        table_name = "requests"
 
 
 class MetaRow(_Table):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +89,16 @@ def check_whole(database: peewee.SqliteDatabase) -> None:
             "the database is damaged; put a backup in the place of gateway.db (see the folder backups)",
             code="corrupt",
         )
+
+
+@contextmanager
+def waiting(database: peewee.SqliteDatabase, wait_s: float, *, then: float) -> Iterator[None]:
+    """Wait so long for a lock in the block, and `then` again afterwards."""
+    sql.run(database, f"PRAGMA busy_timeout = {round(wait_s * 1000):d}")
+    try:
+        yield
+    finally:
+        sql.run(database, f"PRAGMA busy_timeout = {round(then * 1000):d}")
 
 
 def _open_to_write(path: Path, *, busy_s: float) -> peewee.SqliteDatabase:

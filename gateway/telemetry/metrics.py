@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from gateway.telemetry.finished import Finished
 
-__all__ = ["CONTENT_TYPE", "Metrics", "began", "ended", "local_queue", "render"]
+__all__ = ["CONTENT_TYPE", "Metrics", "began", "ended", "ledger_dropped", "local_queue", "render"]
 
 _REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _CONTENT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -71,6 +71,7 @@ class Metrics(Collector):
         self._seconds: dict[Labels, _Spread] = defaultdict(lambda: _Spread(_REQUEST_S))
         self._first_content: dict[Labels, _Spread] = defaultdict(lambda: _Spread(_CONTENT_S))
         self._queue: Callable[[], float] | None = None
+        self._ledger_dropped: Callable[[], int] | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -102,6 +103,10 @@ class Metrics(Collector):
     def local_queue(self, read: Callable[[], float]) -> None:
         """Show how many requests wait for the local pool; `read` is called when somebody looks."""
         self._queue = read
+
+    def ledger_dropped(self, read: Callable[[], int]) -> None:
+        """Show how many rows the request ledger could not write; `read` is called when somebody looks."""
+        self._ledger_dropped = read
 
     def render(self) -> bytes:
         """The page, of type `CONTENT_TYPE`."""
@@ -151,6 +156,12 @@ class Metrics(Collector):
             yield GaugeMetricFamily(
                 "mlx_gateway_local_queue", "Requests that wait for a place in a local batch.", self._queue()
             )
+        if self._ledger_dropped is not None:
+            yield CounterMetricFamily(
+                "mlx_gateway_ledger_dropped",
+                "Rows of the request ledger that could not be written.",
+                self._ledger_dropped(),
+            )
 
 
 def _counter(name: str, what: str, labels: Labels, values: Mapping[Labels, int]) -> Metric:
@@ -171,5 +182,6 @@ def _histogram(name: str, what: str, spreads: Mapping[Labels, _Spread]) -> Metri
 _of_this_process = Metrics()
 began = _of_this_process.began
 ended = _of_this_process.ended
+ledger_dropped = _of_this_process.ledger_dropped
 local_queue = _of_this_process.local_queue
 render = _of_this_process.render

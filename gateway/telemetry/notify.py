@@ -39,9 +39,9 @@ class Notify:
     def _send(self, state: str) -> None:
         if not self._address:
             return
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
                 sock.connect(self._address)
                 sock.sendall(state.encode())
-            except OSError:
-                return  # the manager went away; nothing depends on it
+        except OSError:
+            return  # the manager went away, or there is no descriptor left; nothing depends on it

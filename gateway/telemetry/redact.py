@@ -58,11 +58,24 @@ def hide(secret: str) -> None:
         _known = tuple(sorted(_opened, key=len, reverse=True))
 
 
-def redact(text: str) -> str:
-    """The text without anything that is, or looks like, a key."""
+def holds_secret(text: str) -> bool:
+    """Does the text hold one of the very keys that were opened here?"""
+    return any(secret in text for secret in _known)
+
+
+def without_secrets(text: str) -> str:
+    """The text without the very keys that were opened here; for answers, where what merely looks like
+    a key may be the client's own business.
+    """
     for secret in _known:
         if secret in text:
             text = text.replace(secret, STARS)
+    return text
+
+
+def redact(text: str) -> str:
+    """The text without anything that is, or looks like, a key."""
+    text = without_secrets(text)
     lower = text.lower()
     for trigger in _TRIGGERS:
         if trigger in lower:

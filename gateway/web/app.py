@@ -59,11 +59,19 @@ ROUTES: tuple[Entry, ...] = (
 )
 
 
+_METHODS = {"GET": ("GET", "HEAD")}  # a HEAD asks for what a GET would say
+_ORIGIN = web.RequestKey("_ORIGIN", str)
+
+
 def build(site: Site, *, owner: bool = False) -> web.Application:
     """The application of one listener. `owner` is admin.sock: the file's permission is the key."""
     app = web.Application(client_max_size=1)  # bodies are read by web.read alone, under its own limits
     for entry in ROUTES:
-        app.router.add_route(entry.method, entry.path, _door(site, entry, owner=owner))
+        door = _door(site, entry, owner=owner)
+        for method in _METHODS.get(entry.method, (entry.method,)):
+            app.router.add_route(method, entry.path, door)
+    if site.server.allowed_origins:
+        app.on_response_prepare.append(_let_page_read)
     return app
 
 
@@ -80,11 +88,14 @@ def _door(site: Site, entry: Entry, *, owner: bool) -> Callable[[web.Request], A
             if not owner:
                 check_host(request, site.server.allowed_hosts)
                 origin = check_origin(request, site.server.allowed_origins)
-                if origin is not None and request.method == hdrs.METH_OPTIONS:
-                    return _preflight(origin)
-            key = _caller_key(site, entry, request, owner=owner)
-            caller = Caller(request_id=request_id, key=key, origin=origin, owner=owner)
-            response = await entry.handler(site, request, caller)
+                if origin is not None:
+                    request[_ORIGIN] = origin
+            if origin is not None and request.method == hdrs.METH_OPTIONS:
+                response: web.StreamResponse = _preflight()
+            else:
+                key = _caller_key(site, entry, request, owner=owner)
+                caller = Caller(request_id=request_id, key=key, origin=origin, owner=owner)
+                response = await entry.handler(site, request, caller)
         except RequestError as error:
             response = refused_request(_dialect(request), error, request_id)
             access(Finished(request_id, request.method, request.path, error.status, loop.time() - began))
@@ -106,12 +117,18 @@ def _door(site: Site, entry: Entry, *, owner: bool) -> Callable[[web.Request], A
         if not response.prepared:
             response.headers["server"] = SERVER
             response.headers["x-request-id"] = request_id
-            if origin is not None:
-                response.headers["access-control-allow-origin"] = origin
-                response.headers["vary"] = "origin"
         return response
 
     return enter
+
+
+async def _let_page_read(request: web.Request, response: web.StreamResponse) -> None:
+    """Whatever goes to a page that may call, a stream too, says that the page may read it."""
+    origin = request.get(_ORIGIN)
+    if origin is not None:
+        response.headers["access-control-allow-origin"] = origin
+        response.headers["access-control-expose-headers"] = "*"  # retry-after and x-should-retry above all
+        response.headers["vary"] = "origin"
 
 
 def _caller_key(site: Site, entry: Entry, request: web.Request, *, owner: bool) -> ClientKey | None:
@@ -126,15 +143,13 @@ def _dialect(request: web.Request) -> Dialect:
     return dialect_of(request.path, anthropic_version="anthropic-version" in request.headers)
 
 
-def _preflight(origin: str) -> web.Response:
+def _preflight() -> web.Response:
     return web.Response(
         status=204,
         headers={
-            "access-control-allow-origin": origin,
             "access-control-allow-methods": "GET, POST, DELETE",
             "access-control-allow-headers": "authorization, content-type, x-api-key, anthropic-version, "
             "anthropic-beta, openai-beta, openai-organization, openai-project",
             "access-control-max-age": "600",
-            "vary": "origin",
         },
     )

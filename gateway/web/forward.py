@@ -13,7 +13,7 @@ from gateway.routing.name import check_name
 from gateway.web.guard import check_media
 from gateway.web.read import read_body, read_upload
 from gateway.web.site import Caller, Site
-from gateway.wire.api import api_of
+from gateway.wire.api import Api, api_of
 from gateway.wire.body import JsonBody, read_json
 from gateway.wire.dialect import dialect_of
 
@@ -43,36 +43,36 @@ async def _relay(
     site: Site, request: web.Request, caller: Caller, *, path: str, query: str, upstream: str | None
 ) -> web.StreamResponse:
     _check_path(path)
-    body = await _body(site, request)
-    if body is not None and body.model is not None:
-        try:
+    api = api_of(path) if request.method == hdrs.METH_POST else Api.OTHER
+    body = await _body(site, request, api)
+    try:
+        if body is not None and body.model is not None:
             check_name(body.model)
-        except RequestError:
-            if isinstance(body, Upload):
-                body.close()
-            raise
-    inbound = Inbound(
-        request_id=caller.request_id,
-        method=request.method,
-        path=path,
-        query=query,
-        dialect=dialect_of(path, anthropic_version="anthropic-version" in request.headers),
-        api=api_of(path) if request.method == hdrs.METH_POST else api_of(""),
-        headers=tuple(request.headers.items()),
-        body=body,
-        client=caller.name,
-        upstream=upstream,
-    )
-    return await site.relay.answer(request, inbound)
+        inbound = Inbound(
+            request_id=caller.request_id,
+            method=request.method,
+            path=path,
+            query=query,
+            dialect=dialect_of(path, anthropic_version="anthropic-version" in request.headers),
+            api=api,
+            headers=tuple(request.headers.items()),
+            body=body,
+            client=caller.name,
+            upstream=upstream,
+        )
+        return await site.relay.answer(request, inbound)
+    finally:
+        if isinstance(body, Upload):
+            body.close()
 
 
-async def _body(site: Site, request: web.Request) -> JsonBody | Upload | None:
+async def _body(site: Site, request: web.Request, api: Api) -> JsonBody | Upload | None:
     if request.method not in _METHODS:
         raise RequestError(
             f"{request.method[:20]} is not supported here", status=405, code="method_not_allowed"
         )
     if not request.can_read_body:
-        if request.method in _BODILESS:
+        if request.method in _BODILESS or api is Api.OTHER:  # to cancel a job is a POST without a body
             return None
         raise RequestError("the request has no body; a JSON object was expected", code="empty_body")
     kind = check_media(request)

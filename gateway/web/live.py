@@ -49,7 +49,9 @@ class LiveView:
     async def upstream_names(self, upstream: str) -> list[str]:
         """The models that an upstream lists, remembered for a minute; [] when it does not say."""
         snapshot = self._store.snapshot
-        known = snapshot.upstreams[upstream]
+        known = snapshot.upstreams.get(upstream)
+        if known is None:
+            return []  # removed since the caller looked
         now = asyncio.get_running_loop().time()
         kept = self._lists.get(upstream)
         if kept is not None and now - kept[0] < _LIST_KEPT_S and kept[1] == known:

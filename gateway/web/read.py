@@ -22,6 +22,8 @@ async def read_body(request: web.Request, *, limit: int, timeout_s: float) -> by
     content = request.content
     if content.is_eof():
         data: bytes = content.read_nowait(-1)
+        if len(data) > limit:  # in chunks, so that its length was not told
+            raise _too_large(limit)
         return data
     try:
         async with asyncio.timeout(timeout_s + (length or 0) / _BYTES_PER_S):
@@ -32,6 +34,8 @@ async def read_body(request: web.Request, *, limit: int, timeout_s: float) -> by
             status=408,
             code="request_timeout",
         ) from None
+    except web.RequestPayloadError as error:
+        raise RequestError("the body's chunks are not well-formed", code="incomplete_body") from error
 
 
 async def _read_all(content: aiohttp.StreamReader, limit: int) -> bytes:

@@ -23,7 +23,13 @@ class _Reply(msgspec.Struct, gc=False):
     kind: object = msgspec.field(default=None, name="type")
     noun: object = msgspec.field(default=None, name="object")
     name: object = msgspec.field(default=None, name="id")
+    choices: object = None
+    output: object = None
+    content: object = None
 
+
+# Where the answer stands in a reply of each API. Whatever else may be odd about it is the client's to see.
+_ANSWER = {Api.CHAT: "choices", Api.COMPLETIONS: "choices", Api.RESPONSES: "output", Api.MESSAGES: "content"}
 
 _decode = msgspec.json.Decoder(_Reply).decode
 
@@ -50,7 +56,7 @@ def _check_odd(api: Api, body: bytes) -> WholeReply:
         if api is Api.OTHER:
             return WholeReply()
         return WholeReply(malformed("the reply is JSON but not an object"))
-    fields = {key: value.get(key) for key in ("error", "usage")}
+    fields = {key: value.get(key) for key in ("error", "usage", "choices", "output", "content")}
     return _judge(
         api, body, _Reply(**fields, kind=value.get("type"), noun=value.get("object"), name=value.get("id"))
     )
@@ -59,6 +65,9 @@ def _check_odd(api: Api, body: bytes) -> WholeReply:
 def _judge(api: Api, body: bytes, reply: _Reply) -> WholeReply:
     usage = read_usage(reply.usage)
     if not reply.error and "error" not in (reply.kind, reply.noun):
+        wanted = _ANSWER.get(api)
+        if wanted is not None and not isinstance(getattr(reply, wanted), list):
+            return WholeReply(malformed(f"the reply is JSON but no answer: it has no {wanted}"), usage)
         return WholeReply(None, usage)
     if api is Api.OTHER and (reply.name is not None or reply.noun not in (None, "error")):
         return WholeReply(None, usage)  # a job or file that failed says so in a field of this name

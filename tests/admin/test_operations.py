@@ -12,6 +12,9 @@ import pytest
 
 from gateway.admin.operations import OPERATIONS, Context, run
 from gateway.errors import ConfigError, MissingError, RefusedError
+from gateway.store.ledger import Ledger
+from gateway.telemetry.finished import Finished
+from gateway.wire.usage import Usage
 from tests.admin.conftest import Run
 
 CANARY = "sk-proj-CANARY-7f3a9c51d2e84b06-feathers"
@@ -22,7 +25,7 @@ VERBS = {
     "credentials": "list show add set remove",
     "clients": "list show add set remove",
     "models": "list",
-    "db": "backup migrate history",
+    "db": "backup migrate history requests",
 }
 
 
@@ -37,6 +40,7 @@ def test_what_reads_and_what_writes() -> None:
     reading = {name.rpartition(".")[2] for name, operation in OPERATIONS.items() if operation.reads}
     assert reading == {
         "list", "show", "check", "export", "test", "presets", "explain", "status", "history",
+        "requests",
     }  # fmt: skip
 
 
@@ -101,7 +105,9 @@ async def test_every_result_is_json(do: Run, tmp_path: Path) -> None:
         if name.startswith("credentials."):
             wanted = {"upstream": "openai"}
         result = await do(name, **wanted)
-        assert isinstance(result, list if name.endswith((".list", ".history", ".presets")) else dict), name
+        assert isinstance(
+            result, list if name.endswith((".list", ".history", ".presets", ".requests")) else dict
+        ), name
         assert msgspec.json.decode(msgspec.json.encode(result)) == result, name
 
 
@@ -191,6 +197,34 @@ async def test_history_is_newest_first_and_as_long_as_asked(do: Run) -> None:
     assert entries[0]["after"]["pattern"] == "model-2"
 
 
+async def test_requests_are_newest_first_and_of_whom_was_asked(do: Run, context: Context) -> None:
+    ledger = Ledger(context.store, context.config.store)
+    for number in range(4):
+        ledger.note(
+            Finished(
+                request_id=f"r{number}",
+                method="POST",
+                path="/v1/chat/completions",
+                status=200,
+                seconds=0.5,
+                client=f"app{number % 2}",
+                model="gpt-4o",
+                usage=Usage(12, 345, 7),
+            )
+        )
+    entries = await do("db.requests", limit=3)
+    assert [entry["request_id"] for entry in entries] == ["r3", "r2", "r1"]
+    assert entries[0]["at"].endswith("Z")
+    assert (entries[0]["input_tokens"], entries[0]["output_tokens"], entries[0]["cached_tokens"]) == (
+        12,
+        345,
+        7,
+    )
+    assert [entry["request_id"] for entry in await do("db.requests", client="app0")] == ["r2", "r0"]
+    assert await do("db.requests", model="gpt-4") == []
+    await ledger.close()
+
+
 async def test_a_backup_is_named_by_an_absolute_path(do: Run, tmp_path: Path) -> None:
     made = await do("db.backup", path=str(tmp_path / "copy.db"))
     assert made["path"] == str(tmp_path / "copy.db")
@@ -202,4 +236,4 @@ async def test_a_backup_is_named_by_an_absolute_path(do: Run, tmp_path: Path) ->
 
 
 async def test_migrating_says_what_opening_did(do: Run) -> None:
-    assert await do("db.migrate") == {"schema": 1, "applied": ["m0001_first_tables"]}
+    assert await do("db.migrate") == {"schema": 2, "applied": ["m0001_first_tables", "m0002_requests"]}

@@ -16,7 +16,7 @@ VERBS = {
     "credentials": "list show add set remove",
     "clients": "list show add set remove",
     "models": "list",
-    "db": "backup migrate history",
+    "db": "backup migrate history requests",
 }
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.failover.breaker import Admission, Breakers, Judgement, Key, State
-from gateway.failover.outcome import MEANING, Mark, Outcome
+from gateway.failover.outcome import MEANING, Mark, Outcome, classify
+from gateway.wire.failure import read_error
 from tests.failover.play import failure
 
 A = Key("one", 1, "a", 1)
@@ -434,3 +435,17 @@ def test_whatever_happens_one_probe_and_no_call_while_barred(
                 if now < before.until < float("inf"):
                     assert not breakers.judge(A, before.until - 0.001).ready
         assert breakers.judge(A, now).barred >= (now < told_until)
+
+
+def test_a_firewalls_403_bars_no_credential() -> None:
+    """One prompt that a firewall did not like shut the upstream for everybody, for good."""
+    breakers = Breakers(lambda: 0.5)
+    key = Key("openai", 1, "gpt", 1)
+    page = read_error(b"<html>Attention required</html>")
+    refusal = read_error(b'{"error":{"message":"no access","type":"permission_error"}}')
+    breakers.record(key, classify(status=403, error=page, headers={}, now_wall=None), 100.0)
+    assert not breakers.judge(key, 101.0).ready
+    assert breakers.judge(key, 161.0).ready
+    assert breakers.judge(Key("openai", 1, "other", 1), 101.0).ready
+    breakers.record(key, classify(status=403, error=refusal, headers={}, now_wall=None), 200.0)
+    assert not breakers.judge(Key("openai", 1, "other", 1), 100_000.0).ready

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.failover.outcome import Outcome
-from gateway.failover.plan import Candidate
+from gateway.failover.plan import Candidate, Skipped
 from gateway.failover.record import AttemptRecord, trace
 from tests.failover.play import failure
 
@@ -21,3 +21,11 @@ def test_an_attempt_from_its_start_to_its_end() -> None:
 
 def test_nothing_was_tried() -> None:
     assert trace([], 0.0) == ""
+
+
+def test_what_was_left_out_is_told_with_its_reason() -> None:
+    left_out = [
+        Skipped("local/big", "it is busy", Outcome.OVERLOADED, failure("overloaded")),
+        Skipped("two/b", "the policy keeps requests on this machine"),
+    ]
+    assert trace([], 0.0, left_out) == "local/big=overloaded;dur=0;skipped"

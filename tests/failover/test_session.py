@@ -379,8 +379,13 @@ def test_pings_without_content_do_not_last_longer_than_the_first_content_limit()
 
 
 def test_a_stream_has_a_minute_and_a_whole_reply_the_deadline() -> None:
-    for stream, due in ((True, 60.0), (False, 600.0)):
-        play = Play("one:a", stream=stream)
+    """Only while another may follow: an only target that thinks long is cut off for nobody's good."""
+    for targets, stream, due in (
+        (["one:a", "two:b"], True, 60.0),
+        (["one:a"], True, 600.0),
+        (["one:a"], False, 600.0),
+    ):
+        play = Play(*targets, stream=stream)
         play.start()
         assert play.due == due
 

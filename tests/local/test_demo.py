@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from gateway.local.engine.demo import facts
 from gateway.local.pool import LocalPool
 from tests.local.asking import stream, text_of, whole
 
@@ -28,6 +29,13 @@ async def test_the_demo_says_honestly_what_it_is(pool: LocalPool) -> None:
     body = await whole(pool, "demo", "Who are you?", temperature=0)
     assert "demo model" in body["choices"][0]["message"]["content"]
     assert body["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_a_request_without_a_temperature_is_greedy(pool: LocalPool) -> None:
+    """The first request that anyone makes by hand has none, and what is drawn at 1.0 is nonsense."""
+    for _ in range(3):
+        body = await whole(pool, "demo", "Tell me a long story.", max_tokens=400)
+        assert body["choices"][0]["message"]["content"] == facts.STORY
 
 
 async def test_counting_streamed_and_whole_and_eight_at_once(pool: LocalPool) -> None:

@@ -21,7 +21,7 @@ from tests import canned
 from tests.relay.puppet import CHAT, STREAM, Answer, Puppet, events, failure, json, local_stream, whole
 
 
-def attempt(puppet: Puppet, *, limit: int = 1 << 20) -> Attempt:
+def attempt(puppet: Puppet, *, limit: int = 1 << 20, stream: bool = True) -> Attempt:
     call = Call(
         request_id="r",
         method="POST",
@@ -31,7 +31,7 @@ def attempt(puppet: Puppet, *, limit: int = 1 << 20) -> Attempt:
         headers=(),
         body=None,
         model="m",
-        stream=True,
+        stream=stream,
     )
     return Attempt(1, Candidate(0, "lab", "m"), call, puppet, reply_limit=limit)
 
@@ -119,7 +119,8 @@ async def test_the_targets_own_words_are_kept() -> None:
 async def test_a_whole_reply_is_content_when_it_is_complete(framing: Framing) -> None:
     body = whole()
     pieces = [body] if framing is Framing.WHOLE else [body[:7], body[7:9], body[9:]]
-    tried = attempt(Puppet(Answer(pieces, kind="application/json; charset=utf-8", framing=framing)))
+    answer = Answer(pieces, kind="application/json; charset=utf-8", framing=framing)
+    tried = attempt(Puppet(answer), stream=False)
     assert isinstance(await until_content(tried), Content)
     assert tried.body == body
     assert tried.usage is not None
@@ -141,6 +142,36 @@ async def test_a_whole_reply_that_is_none(pieces: list[bytes], words: str) -> No
     event = await failed(json(*pieces), limit=1000)
     assert words in event.failure.message
     assert event.failure.outcome is Outcome.SERVER_FAULT
+
+
+@pytest.mark.parametrize("kind", ["text/html", "text/plain", None])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_page_is_no_answer_to_a_prompt(kind: str | None, stream: bool) -> None:
+    """A captive portal's 200 was passed on as the model's answer, and booked as a success."""
+    tried = attempt(Puppet(Answer([b"<html>please log in</html>"], kind=kind)), stream=stream)
+    event = await until_content(tried)
+    assert isinstance(event, Failed)
+    assert event.failure.outcome is Outcome.SERVER_FAULT
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-ndjson", None])
+async def test_a_stream_under_a_wrong_name_is_watched(kind: str | None) -> None:
+    """Its type was not that of events, so its sudden end looked like a clean one."""
+    tried = attempt(Puppet(Answer(CHAT[:3], kind=kind)))
+    assert isinstance(await until_content(tried), Content)
+    with pytest.raises(AttemptFailed):
+        await rest(tried)
+
+
+async def test_a_whole_reply_to_a_stream_request_is_a_failure_in_time() -> None:
+    event = await failed(json(whole()))
+    assert "whole reply" in event.failure.message
+
+
+@pytest.mark.parametrize("reply", [b"{}", b'{"type":"message","content":[]}', b'{"choices":null}'])
+async def test_json_without_an_answer_is_none(reply: bytes) -> None:
+    tried = attempt(Puppet(json(reply)), stream=False)
+    assert isinstance(await until_content(tried), Failed)
 
 
 async def test_of_anything_else_the_first_byte_is_content() -> None:

@@ -19,6 +19,7 @@ from gateway.failover.policy import Policy
 from gateway.relay import exchange
 from gateway.relay.exchange import Limits
 from gateway.relay.pump import Pump
+from gateway.wire.dialect import Dialect
 from tests import canned
 from tests.house import House, chat, rule, running, snapshot, upstream
 from tests.relay.puppet import CHAT, Answer, Puppet, events, failure, json, local_stream, whole
@@ -192,7 +193,8 @@ async def test_heartbeats_go_on_while_targets_fail() -> None:
     limits = Limits(heartbeat_s=0.12, write_s=60.0, reply_limit=1 << 20)
     async with house_of(puppet, "a", "b", "c", limits=limits) as house:
         _, data = await asked(house)
-    assert comments_before(data, b"data:") == 1
+    assert data.count(b": waiting") == 1
+    assert b": served-by c/m\n\n" in data
     assert data.endswith(b"".join(CHAT))
 
 
@@ -241,7 +243,7 @@ async def test_anthropic_heartbeats_and_their_error() -> None:
     async with running(cloud=puppet, limits=FAST) as house:
         house.snapshot = snapshot(
             rules=[rule("m", "a", policy="p")],
-            upstreams=[upstream("a", dialect="anthropic")],  # type: ignore[arg-type]
+            upstreams=[upstream("a", dialect=Dialect.ANTHROPIC)],
             policies=[Policy(name="p", attempts=1)],
         )
         async with house.http.post("/v1/messages", json=chat("m", stream=True)) as reply:
@@ -330,9 +332,10 @@ async def test_a_bug_in_a_download_is_a_cut(monkeypatch: pytest.MonkeyPatch) -> 
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(Pump, "carry", carry)
-    async with house_of(Puppet(Answer([b"ID3"], kind="audio/mpeg"))) as house:
+    puppet = Puppet(Answer([b"ID3"], kind="audio/mpeg"))
+    async with house_of(puppet) as house, house.http.post("/v1/audio/speech", json=chat("m")) as reply:
         with pytest.raises(aiohttp.ClientError):
-            await asked(house, stream=False)
+            await reply.read()
 
 
 async def test_a_bug_before_the_head_is_a_500_and_booked_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +417,8 @@ async def test_interrupt_mid_stream_is_one_event() -> None:
 async def test_a_client_that_takes_nothing_is_cut_off(stream: bool) -> None:
     """Of a whole reply, and of a stream's end, nobody watched that the client takes it."""
     text = "x" * 20_000_000
-    big = [canned.chat_chunk({"content": text}), canned.chat_chunk({}, finish="stop"), canned.DONE]
+    part = canned.chat_chunk({"content": "x" * 1_000_000})
+    big = [*[part] * 20, canned.chat_chunk({}, finish="stop") + canned.DONE]
     answer = Answer(big) if stream else json(whole(text))
     limits = Limits(heartbeat_s=15.0, write_s=0.2, reply_limit=1 << 26)
     async with house_of(Puppet(answer), limits=limits) as house:
@@ -431,6 +435,17 @@ async def test_a_client_that_takes_nothing_is_cut_off(stream: bool) -> None:
             with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
                 await reader.readexactly(20_000_000)
         writer.close()
+
+
+async def test_interrupt_does_not_wait_for_a_client_that_takes_nothing() -> None:
+    part = canned.chat_chunk({"content": "x" * 1_000_000})
+    async with house_of(Puppet(Answer([*[part] * 20, canned.DONE]))) as house:
+        reply = await house.http.post(PATH, json=chat("m", stream=True))
+        house.relay.interrupt("going down")
+        async with asyncio.timeout(2):
+            line = await house.logged()
+        assert "going down" in line["broken"]
+        reply.close()
 
 
 async def test_a_slow_client_gets_a_large_reply_whole() -> None:
@@ -459,9 +474,11 @@ async def test_only_one_line_and_one_count_for_each_request() -> None:
 
 async def test_every_answer_says_where_it_came_from() -> None:
     puppet = Puppet(Answer(head=[failure()]), Answer())
-    async with house_of(puppet, "a", "b") as house:
-        async with house.http.post(PATH, json=chat("m", stream=True)) as reply:
-            await reply.read()
+    async with (
+        house_of(puppet, "a", "b") as house,
+        house.http.post(PATH, json=chat("m", stream=True)) as reply,
+    ):
+        await reply.read()
     assert reply.headers["x-gateway-served-by"] == "b/m"
     assert reply.headers["x-gateway-rule"] == "m"
     assert reply.headers["x-gateway-attempts"].startswith("a/m=server_fault;dur=")

@@ -80,3 +80,49 @@ async def test_interrupt_breaks_it_at_once() -> None:
             await asyncio.Event().wait()
     assert watched.failure is not None
     assert watched.failure.message == "the end"
+
+
+async def test_interrupt_of_one_that_is_over_does_nothing() -> None:
+    """It raised in the middle of the drain."""
+    watched = pulse([])
+    async with watched:
+        pass
+    watched.interrupt("too late")
+    assert watched.failure is None
+
+
+async def test_interrupt_of_a_stuck_client_changes_nothing() -> None:
+    watched = pulse([], write_s=0.02)
+    with pytest.raises(TimeoutError):
+        async with watched:
+            watched.writing()
+            while not watched.client_stuck:
+                await asyncio.sleep(0)
+            watched.interrupt("the end")
+            await asyncio.Event().wait()
+    assert watched.client_stuck
+    assert watched.failure is None
+
+
+async def test_a_slow_write_past_the_deadline_does_not_spin() -> None:
+    """The next look was set to the deadline, which had passed: the loop did nothing else any more."""
+    looks = 0
+
+    class Counted(Pulse):
+        def _look(self) -> None:
+            nonlocal looks
+            looks += 1
+            super()._look()
+
+    watched = Counted(
+        idle_s=9,
+        heartbeat_s=9,
+        write_s=9,
+        deadline=asyncio.get_running_loop().time() + 0.01,
+        beat=lambda: None,
+    )
+    async with watched:
+        watched.writing()
+        await asyncio.sleep(0.1)
+        watched.written()
+    assert looks <= 3

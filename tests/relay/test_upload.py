@@ -93,3 +93,24 @@ async def test_upload_that_stands_still_is_a_408() -> None:
         await form.find_model()
     assert caught.value.status == 408
     form.close()
+
+
+async def test_a_read_does_not_move_the_place_of_another() -> None:
+    """A read whose attempt was cancelled goes on in its thread while the next target gets the file: it
+    could move the place from which that one read.
+    """
+    form = upload(FILE + MODEL + END)
+    await form.find_model()
+    assert form._spool is not None
+    at = form._spool.tell()
+    assert form._take(100, 7) == (FILE + MODEL + END)[100:107]
+    assert form._spool.tell() == at
+    form.close()
+
+
+async def test_closed_while_it_is_written() -> None:
+    """The temporary file was made after the upload had been closed, and stayed."""
+    form = upload(FILE + END)
+    form.close()
+    form._write(bytearray(b"late"))
+    assert form._spool is None or form._spool.closed

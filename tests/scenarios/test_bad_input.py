@@ -84,6 +84,10 @@ BAD_FIELDS: list[tuple[str, object]] = [
     ("logit_bias", [1]),
     ("frequency_penalty", 99),
     ("response_format", "json"),
+    ("user", 7),
+    ("metadata", "x"),
+    ("store", "yes"),
+    ("service_tier", []),
     ("never_heard_of", 1),
 ]
 

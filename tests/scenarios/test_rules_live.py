@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
+import aiohttp
 import pytest
 
 from tests.lab import Lab
@@ -35,29 +36,17 @@ async def test_no_request_fails_while_rules_change(daemon: Daemon, lab: Lab, sec
     first, other = await daemon.upstream(lab), await daemon.upstream(second)
     model = await daemon.rule(first)
     body = json.dumps({"model": model, "messages": [], "stream": True})
-    stop = asyncio.Event()
 
-    async def edit() -> int:
-        edits = 0
-        while not stop.is_set():
-            await daemon.admin(
-                "rules.set", rule=model, to=[other if edits % 2 else first], priority=edits % 5
-            )
-            edits += 1
-        return edits
+    async def one(http: aiohttp.ClientSession) -> None:
+        async with http.post(CHAT, data=body, headers=JSON) as reply:
+            assert reply.status == 200
+            assert (await reply.read()).endswith(b"data: [DONE]\n\n")
 
-    editing = asyncio.ensure_future(edit())
     async with daemon.http() as http:
-        for _ in range(15):
-
-            async def one() -> None:
-                async with http.post(CHAT, data=body, headers=JSON) as reply:
-                    assert reply.status == 200
-                    assert (await reply.read()).endswith(b"data: [DONE]\n\n")
-
-            await asyncio.gather(*(one() for _ in range(8)))
-    stop.set()
-    assert await editing >= 10
+        for edit in range(12):
+            asking = [asyncio.ensure_future(one(http)) for _ in range(10)]
+            await daemon.admin("rules.set", rule=model, to=[other if edit % 2 else first], priority=edit % 5)
+            await asyncio.gather(*asking)
 
 
 async def test_exact_beats_wildcard_and_priority_the_rest(daemon: Daemon) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests import canned
 from tests.lab import Lab
 from tests.scenarios.daemon import Daemon, Refused, run_command, running
 
@@ -57,6 +58,27 @@ async def test_the_upstream_sees_the_real_key_and_nobody_else_does(daemon: Daemo
         if file.is_file():
             assert CANARY.encode() not in file.read_bytes(), file.name
     assert any(row["hint"].endswith(CANARY[-4:]) for row in shown)
+
+
+async def test_an_upstream_that_echoes_the_key_is_not_passed_on(daemon: Daemon, lab: Lab) -> None:
+    key = "opaque-credential-8c1f5d7e2b"  # of no shape that a filter would know
+    upstream = await daemon.upstream(lab, key=key)
+    model = await daemon.rule(upstream)
+    echo = [("openai-processing-ms", key), ("x-ratelimit-limit-requests", key)]
+    error = b'data: {"error":{"message":"the key %b is odd"}}\n\n' % key.encode()
+    lab.script(
+        CHAT,
+        lab.error(400, f"what is {key}?", headers=echo),
+        lab.error(404, f"no such model for {key}", code="model_not_found", headers=echo),
+        lab.chat(headers=echo),
+        lab.sse([canned.chat_role(), canned.chat_chunk({"content": "x"}), error]),
+    )
+    async with daemon.http() as http:
+        for stream, status in ((False, 400), (False, 404), (False, 200), (True, 200)):
+            body = json.dumps({"model": model, "messages": [], "stream": stream})
+            async with http.post(CHAT, data=body, headers=JSON) as reply:
+                assert reply.status == status
+                assert key not in await reply.text() + str(reply.headers), (stream, status)
 
 
 async def test_files_are_the_owners_alone(daemon: Daemon) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from gateway.config import Config
+from gateway.config import Store as StoreSection
+from gateway.store.ledger import Ledger
 from gateway.store.store import Store
 
 Opener = Callable[..., Awaitable[Store]]
+Keeper = Callable[..., Ledger]
 
 
 @pytest.fixture
@@ -38,3 +42,19 @@ async def opened(home: Path) -> AsyncIterator[Opener]:
 async def store(opened: Opener) -> Store:
     """A new store."""
     return await opened()
+
+
+@pytest.fixture
+async def keep() -> AsyncIterator[Keeper]:
+    """Makes ledgers and closes them."""
+    ledgers: list[Ledger] = []
+
+    def make(
+        store: Store, *, queue_size: int = 100, clock: Callable[[], float] = time.time, **keys: int
+    ) -> Ledger:
+        ledgers.append(Ledger(store, StoreSection(**keys), queue_size=queue_size, clock=clock))
+        return ledgers[-1]
+
+    yield make
+    for ledger in ledgers:
+        await ledger.close()

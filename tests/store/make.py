@@ -5,14 +5,35 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from gateway.failover.outcome import Outcome
 from gateway.routing.rule import Rule, Target
 from gateway.snapshot import Credential, Upstream
-from gateway.store import credentials, rules, upstreams
+from gateway.store import credentials, requests, rules, upstreams
+from gateway.store.requests import Entry
 from gateway.store.secrets import Secret
 from gateway.store.store import Store
+from gateway.telemetry.finished import Finished
 from gateway.wire.dialect import Dialect
+from gateway.wire.usage import Usage
 
 CANARY = "sk-proj-CANARY-7f3a9c51d2e84b06-feathers"
+
+DONE = Finished(
+    request_id="req_1",
+    method="POST",
+    path="/v1/chat/completions",
+    status=200,
+    seconds=0.8124,
+    stream=True,
+    client="laptop",
+    model="gpt-4o-mini",
+    rule="gpt-4o*",
+    served_by="openai/gpt-4o",
+    trace="local/qwen3-8b=overloaded;dur=3, openai/gpt-4o=ok;dur=812",
+    attempts=(("local/qwen3-8b", Outcome.OVERLOADED), ("openai/gpt-4o", Outcome.OK)),
+    first_content_s=0.12,
+    usage=Usage(12, 345, 7),
+)
 
 
 def upstream(name: str = "openai", url: str = "https://api.openai.com/v1") -> Upstream:
@@ -49,3 +70,9 @@ def by_hand(home: Path, *statements: str) -> None:
                 connection.execute(statement)
     finally:
         connection.close()
+
+
+async def kept(store: Store, limit: int = 1000, **of: str) -> list[Entry]:
+    """What `db requests` would show: all that can be written now is."""
+    await store.database.run(store.database.catch_up)
+    return await store.read(lambda: requests.latest(limit, **of))

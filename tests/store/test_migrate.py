@@ -31,7 +31,7 @@ async def test_the_migrated_tables_are_what_the_models_say(store: Store, home: P
         kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, peewee.Model)
     ]
     named = {kind._meta.table_name: kind for kind in tables if kind.__name__.endswith("Row")}
-    assert len(named) == 8
+    assert len(named) == 9
     for name, kind in named.items():
         assert columns(home / "gateway.db", name) == set(kind._meta.columns), name
 
@@ -96,3 +96,65 @@ async def test_a_step_that_fails_leaves_the_database_as_it_was(
             await opened()
     assert "colour" not in columns(home / "gateway.db", "rules")
     assert [rule.pattern for rule in (await opened()).snapshot.rules.rules] == ["kept"]
+
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+def lay(home: Path, dump: str) -> None:
+    """Put a database of an older release, with what was in it, into the home."""
+    home.mkdir(mode=0o700)
+    connection = sqlite3.connect(home / "gateway.db")
+    connection.executescript((SCHEMAS / dump).read_text())
+    connection.close()
+
+
+def contents(path: Path, tables: list[str]) -> dict[str, list[tuple[object, ...]]]:
+    connection = sqlite3.connect(path)
+    try:
+        return {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+    finally:
+        connection.close()
+
+
+async def test_schema_1_is_brought_up_with_everything_that_is_in_it(opened: Opener, home: Path) -> None:
+    lay(home, "schema1.sql")
+    tables = ["rules", "targets", "policies", "upstreams", "credentials", "client_keys", "history"]
+    before = contents(home / "gateway.db", tables)
+    assert all(before.values())
+    store = await opened()
+    assert store.database.migrated == migrate.MIGRATIONS[1:]
+    assert contents(home / "gateway.db", tables) == before
+    (backup,) = (home / "backups").iterdir()
+    assert contents(backup, tables) == before
+    assert columns(backup, "requests") == set()
+    [rule] = store.snapshot.rules.rules
+    assert (rule.id, rule.pattern, [str(target) for target in rule.targets]) == (
+        1,
+        "gpt-4o*",
+        ["local:demo", "openai:{model}"],
+    )
+    assert store.snapshot.policies["fast"].attempts == 2
+    assert [client.name for client in store.snapshot.clients.values()] == ["laptop"]
+    assert [held.hint for held in store.snapshot.credentials["openai"]] == ["sk-...hers"]
+    assert store.problems == ()
+    assert (await add_rule(store, "new")).id == 3  # 2 was removed and is not used again
+
+
+async def test_the_steps_make_the_very_tables_of_an_older_release(
+    opened: Opener, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tables(path: Path) -> set[str]:
+        connection = sqlite3.connect(path)
+        try:
+            return {row[0] for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")}
+        finally:
+            connection.close()
+
+    lay(home, "schema1.sql")
+    released = tables(home / "gateway.db")
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "MIGRATIONS", migrate.MIGRATIONS[:1])
+        patch.setattr(migrate, "SCHEMA", 1)
+        await (await opened(home.parent / "made")).close()
+    assert tables(home.parent / "made" / "gateway.db") == released

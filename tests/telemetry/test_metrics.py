@@ -86,6 +86,13 @@ def test_the_local_queue_is_read_when_somebody_looks() -> None:
     assert page(of)["mlx_gateway_local_queue"] == 4
 
 
+def test_the_rows_that_the_ledger_dropped_are_counted_when_somebody_looks() -> None:
+    of = Metrics()
+    assert "mlx_gateway_ledger_dropped_total" not in page(of)
+    of.ledger_dropped(lambda: 7)
+    assert page(of)["mlx_gateway_ledger_dropped_total"] == 7
+
+
 def test_the_process_has_one_page() -> None:
     assert metrics.CONTENT_TYPE.startswith("text/plain; version=0.0.4")
     assert b"mlx_gateway_requests_in_flight" in metrics.render()

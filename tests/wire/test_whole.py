@@ -15,10 +15,22 @@ KNOWN = [Api.CHAT, Api.COMPLETIONS, Api.RESPONSES, Api.MESSAGES]
 
 @pytest.mark.parametrize("api", list(Api))
 def test_a_sound_reply_has_nothing_against_it(api: Api) -> None:
-    body = json.dumps({"id": "x", "error": None, "usage": {"input_tokens": 1, "output_tokens": 2}}).encode()
+    answer: dict[str, object] = {"choices": [], "output": [], "content": []}
+    usage = {"input_tokens": 1, "output_tokens": 2}
+    body = json.dumps({**answer, "id": "x", "error": None, "usage": usage}).encode()
     assert check_whole(api, body) == WholeReply(None, Usage(1, 2))
-    assert check_whole(api, b'{"usage":"odd","choices":{}}') == WholeReply()
-    assert check_whole(api, b'{"usage":1e999,"a":"\\ud83d"}') == WholeReply()
+    odd = json.dumps(answer)[1:].encode()
+    assert check_whole(api, b'{"usage":"odd",' + odd) == WholeReply()
+    assert check_whole(api, b'{"usage":1e999,"a":"\\ud83d",' + odd) == WholeReply()
+
+
+@pytest.mark.parametrize("api", KNOWN)
+@pytest.mark.parametrize("body", [b"{}", b'{"choices":{},"output":1,"content":"x"}', b'{"a":"\\ud83d"}'])
+def test_json_without_an_answer_is_no_success(api: Api, body: bytes) -> None:
+    error = check_whole(api, body).error
+    assert error is not None
+    assert error.malformed
+    assert check_whole(Api.OTHER, body) == WholeReply()
 
 
 @pytest.mark.parametrize("api", list(Api))
