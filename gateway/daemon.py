@@ -159,6 +159,7 @@ class _Daemon:
         self._live = live
         return Site(
             server=self.config.server,
+            spool=self.home,
             keyless=is_loopback(self.config.server.host),
             admin_over_tcp=self.config.admin.tcp,
             snapshot=lambda: self._store.snapshot,
@@ -189,14 +190,14 @@ class _Daemon:
         path = self.home / "admin.sock"
         await runner.setup()
         # The store's lock says that no other gateway owns this home: what lies there is stale.
-        path.unlink(missing_ok=True)
         try:
+            path.unlink(missing_ok=True)
             await web.UnixSite(runner, str(path)).start()
         except OSError as error:
             await runner.cleanup()
             raise ConfigError(
-                f"cannot make admin.sock in the home folder: {error.strerror or error}; a socket's path may "
-                "have about 100 characters, so choose a shorter --home"
+                f"cannot make admin.sock in the home folder: {error.strerror or error}; the folder must be "
+                "writable, and a socket's path may have about 100 characters: choose another --home"
             ) from error
         path.chmod(0o600)
         return runner

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tempfile
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -170,6 +172,7 @@ async def running(
     house.breakers = breakers
     house.site = Site(
         server=server or Server(),
+        spool=Path(tempfile.gettempdir()),
         keyless=keyless,
         admin_over_tcp=admin_over_tcp,
         snapshot=lambda: house.snapshot,

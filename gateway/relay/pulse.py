@@ -47,10 +47,6 @@ class Pulse:
         self.failure: Failure | None = None
         self.client_stuck = False
 
-    def read(self) -> None:
-        """Something came from the target."""
-        self._read_at = self._loop.time()
-
     def writing(self) -> None:
         """A write to the client has begun."""
         self._writing_since = self._loop.time()

@@ -189,7 +189,9 @@ class Relay:
         if upstream is None or not upstream.enabled:
             state = "disabled" if upstream is not None else "not defined"
             return _failure(Outcome.MODEL_MISSING, f"the upstream {aim.backend} is {state}")
-        if upstream.dialect is not inbound.dialect:
+        # Who names the upstream, or no model, knows what it speaks: some speak both, on paths of their own.
+        chosen = inbound.upstream is not None or inbound.model is None
+        if upstream.dialect is not inbound.dialect and not chosen:
             return _failure(
                 Outcome.UNSUPPORTED,
                 f"{aim.backend} speaks the {upstream.dialect} dialect and {inbound.path} the "

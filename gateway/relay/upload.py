@@ -12,6 +12,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import IO
 
 import aiohttp
@@ -27,10 +28,17 @@ class Upload:
     """A request body that is too large to hold."""
 
     def __init__(
-        self, content: aiohttp.StreamReader, *, boundary: bytes, size: int | None, idle_s: float
+        self,
+        content: aiohttp.StreamReader,
+        *,
+        boundary: bytes | None,  # None: no form, so there is no model to look for
+        size: int | None,
+        idle_s: float,
+        folder: Path | None = None,
     ) -> None:
         self._content = content
-        self._scan = ModelScan(boundary)
+        self._scan = ModelScan(boundary) if boundary is not None else None
+        self._folder = folder
         self._size = size
         self._idle_s = idle_s
         self._block = bytearray()
@@ -41,7 +49,7 @@ class Upload:
 
     @property
     def model(self) -> str | None:
-        return self._scan.model
+        return self._scan.model if self._scan is not None else None
 
     @property
     def size(self) -> int | None:
@@ -57,17 +65,18 @@ class Upload:
 
     async def find_model(self) -> None:
         """Read on until the model is known, or known to be absent."""
-        while self._scan.state is ScanState.SEARCHING:
+        scan = self._scan
+        while scan is not None and scan.state is ScanState.SEARCHING:
             chunk = await self._read()
             if not chunk:
                 break
-            self._scan.feed(chunk)
+            scan.feed(chunk)
             self._block += chunk
             self._held += len(chunk)
             if len(self._block) >= _BLOCK_BYTES:
                 await self._flush()
-        if self._scan.fault is not None:
-            raise self._scan.fault
+        if scan is not None and scan.fault is not None:
+            raise scan.fault
         if self._spool is not None:
             await self._flush()
 
@@ -79,7 +88,7 @@ class Upload:
         return self._pieces(None)
 
     async def _pieces(self, model: str | None) -> AsyncIterator[bytes]:
-        span = self._scan.span
+        span = self._scan.span if self._scan is not None else None
         if model is None or span is None:
             async for piece in self._head(0, self._held):
                 yield piece
@@ -113,11 +122,21 @@ class Upload:
 
     async def _flush(self) -> None:
         block, self._block = self._block, bytearray()
-        await asyncio.to_thread(self._write, block)
+        try:
+            await asyncio.to_thread(self._write, block)
+        except OSError as error:
+            raise RequestError(
+                f"the upload can't be kept until its model is known: {error.strerror}; send the model "
+                "field before the file",
+                status=507,
+                code="insufficient_storage",
+                kind="server_error",
+            ) from error
 
     def _write(self, block: bytearray) -> None:
         if self._spool is None:
-            self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+            # In the home, because a system's folder for such files may be memory.
+            self._spool = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by close()
         self._spool.write(block)
         self._spool.flush()
         if self._closed:  # the client left while this thread was writing

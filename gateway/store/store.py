@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self, TypeVar
 
 from gateway.config import Config
-from gateway.errors import ConfigError, RefusedError
+from gateway.errors import ConfigError, RefusedError, SecretError
 from gateway.routing.check import Finding, check_rules
 from gateway.routing.rule import Target
 from gateway.snapshot import Snapshot
@@ -38,6 +38,7 @@ class Store:
         self._home = home
         self._default_target = default_target
         self._state = State(Snapshot())
+        self._unsealed: tuple[str, ...] = ()
         self._callbacks: list[Callable[[Snapshot], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -76,7 +77,7 @@ class Store:
     @property
     def problems(self) -> tuple[str, ...]:
         """What in the database could not be made sense of when the snapshot was read."""
-        return self._state.problems
+        return self._state.problems + self._unsealed
 
     @property
     def vault(self) -> Vault:
@@ -192,6 +193,15 @@ class Store:
         problem = self._vault.master.problem
         if problem is not None and any(self.snapshot.credentials.values()):
             log.warning("no credential can be used: %s", problem)
+        self._unsealed = tuple(self._unusable_credentials()) if problem is None else ()
+
+    def _unusable_credentials(self) -> Iterator[str]:
+        """Those that this master key does not open: better known now than at the first request."""
+        for credential in (each for held in self.snapshot.credentials.values() for each in held):
+            try:
+                self._vault.open(credential)
+            except SecretError as error:
+                yield f"credential {credential.upstream}/{credential.name}: {error}"
 
     def _tell_problems(self) -> None:
         for problem in self.problems:

@@ -42,7 +42,7 @@ async def operate(site: Site, request: web.Request, caller: Caller) -> web.Respo
     if operation is None:
         raise RequestError(f"there is no operation {name[:80]!r}", status=404, code="not_found")
     if request.method == hdrs.METH_GET and operation.reads:
-        args: dict[str, object] = dict(request.query)
+        args: dict[str, object] = {name: _plain(text) for name, text in request.query.items()}
     elif request.method == hdrs.METH_POST:
         args = await _args(request)
     else:
@@ -52,6 +52,13 @@ async def operate(site: Site, request: web.Request, caller: Caller) -> web.Respo
     except GatewayError as error:
         return _refused(error)
     return web.Response(body=msgspec.json.encode(result), content_type="application/json")
+
+
+def _plain(text: str) -> object:
+    """A value of a query as JSON would have it; a query knows only text."""
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else text
 
 
 async def _args(request: web.Request) -> dict[str, object]:

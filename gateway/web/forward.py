@@ -10,7 +10,7 @@ from gateway.errors import RequestError
 from gateway.relay.inbound import Inbound
 from gateway.relay.upload import Upload
 from gateway.routing.name import check_name
-from gateway.web.guard import check_media
+from gateway.web.guard import check_media, is_json
 from gateway.web.read import read_body, read_upload
 from gateway.web.site import Caller, Site
 from gateway.wire.api import Api, api_of
@@ -76,8 +76,14 @@ async def _body(site: Site, request: web.Request, api: Api) -> JsonBody | Upload
             return None
         raise RequestError("the request has no body; a JSON object was expected", code="empty_body")
     kind = check_media(request)
-    if kind == "multipart/form-data":
-        return await read_upload(request, idle_s=site.server.body_timeout_s)
+    if not is_json(kind):
+        if api is not Api.OTHER:
+            raise RequestError(
+                f"content-type must be application/json here, not {kind!r:.60}",
+                status=415,
+                code="unsupported_media_type",
+            )
+        return await read_upload(request, kind=kind, folder=site.spool, idle_s=site.server.body_timeout_s)
     limit = site.server.max_body_mb << 20
     data = await read_body(request, limit=limit, timeout_s=site.server.body_timeout_s)
     if len(data) > _BIG_BODY:  # to prove that it is sound JSON takes milliseconds

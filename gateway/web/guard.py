@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import ipaddress
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from enum import Enum
 from functools import lru_cache
 
@@ -77,7 +77,10 @@ def _split(host: str) -> tuple[str, int]:
 
 def check_origin(request: web.BaseRequest, allowed: Collection[str]) -> str | None:
     """Refuse web pages that were not allowed; return the origin that was, for its CORS headers."""
-    origin = request.headers.get(hdrs.ORIGIN)
+    origins = request.headers.getall(hdrs.ORIGIN, ())
+    if len(origins) > 1:
+        raise _origin_refused()
+    origin = origins[0] if origins else None
     if origin is None:
         if request.headers.get("Sec-Fetch-Site") == "cross-site":
             raise _origin_refused()
@@ -103,7 +106,9 @@ def check_media(request: web.BaseRequest) -> str:
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
         raise RequestError("send the body without content-encoding", status=415, code="encoded_body")
     kind = request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
-    if kind == "application/json" or kind.endswith("+json") or kind == "multipart/form-data":
+    # The three kinds that a page may send anywhere without asking first, and none at all, are refused;
+    # multipart is not, for uploads need it: a page's Origin has stopped it before.
+    if kind and kind not in ("text/plain", "application/x-www-form-urlencoded"):
         return kind
     raise RequestError(
         f"content-type must be application/json or multipart/form-data, not {kind or 'missing'!r:.60}; "
@@ -113,12 +118,17 @@ def check_media(request: web.BaseRequest) -> str:
     )
 
 
-def shown_key(request: web.BaseRequest) -> str | None:
-    """What the caller shows; both ways work on every path."""
+def is_json(kind: str) -> bool:
+    return kind == "application/json" or kind.endswith("+json")
+
+
+def shown_keys(request: web.BaseRequest) -> Iterator[str]:
+    """What the caller shows. Both ways work on every path; some apps use both, one for another server."""
     scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    return request.headers.get("x-api-key")
+        yield token.strip()
+    if (key := request.headers.get("x-api-key")) is not None:
+        yield key
 
 
 def authenticate(
@@ -131,7 +141,8 @@ def authenticate(
     """
     if access is Access.OPEN or (keyless and access is Access.CLIENT and not snapshot.clients):
         return None
-    key = _known(shown_key(request), snapshot)
+    found = (_known(shown, snapshot) for shown in shown_keys(request))
+    key = next((each for each in found if each is not None), None)
     if key is None:
         raise RequestError(
             "a client key is needed: send it as Authorization: Bearer KEY or x-api-key; "
@@ -149,9 +160,7 @@ def authenticate(
     return key
 
 
-def _known(shown: str | None, snapshot: Snapshot) -> ClientKey | None:
-    if shown is None:
-        return None
+def _known(shown: str, snapshot: Snapshot) -> ClientKey | None:
     digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).digest()
     key = snapshot.clients.get(digest)
     # The dictionary compares digests, of which a guess tells nothing; this is the last word all the same.

@@ -24,6 +24,7 @@ from gateway.wire.dialect import Dialect
 
 _LIST_S = 10.0
 _LIST_KEPT_S = 60.0
+_LIST_FAILED_S = 5.0
 
 
 class LiveView:
@@ -62,6 +63,7 @@ class LiveView:
             )
         except AttemptFailed:
             names = []
+            now -= _LIST_KEPT_S - _LIST_FAILED_S  # a failure is remembered for a moment only
         self._lists[upstream] = (now, known, names)
         return names
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import aiohttp
 from aiohttp import web
@@ -49,10 +50,13 @@ async def _read_all(content: aiohttp.StreamReader, limit: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-async def read_upload(request: web.Request, *, idle_s: float) -> Upload:
-    """A multipart body, read as far as its model."""
-    boundary = boundary_of(request.headers.get("content-type", ""))
-    upload = Upload(request.content, boundary=boundary, size=request.content_length, idle_s=idle_s)
+async def read_upload(request: web.Request, *, kind: str, folder: Path | None, idle_s: float) -> Upload:
+    """A body to be streamed; a form is read as far as its model, of anything else nothing is read."""
+    form = kind == "multipart/form-data"
+    boundary = boundary_of(request.headers.get("content-type", "")) if form else None
+    upload = Upload(
+        request.content, boundary=boundary, size=request.content_length, idle_s=idle_s, folder=folder
+    )
     try:
         await upload.find_model()
     except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from gateway.admin.operations import Context
@@ -41,6 +42,7 @@ class Site:
     """One daemon, seen from its routes. `keyless` says that every listener is loopback."""
 
     server: Server
+    spool: Path  # where an upload waits for its model
     keyless: bool
     admin_over_tcp: bool
     snapshot: Callable[[], Snapshot]

@@ -142,6 +142,7 @@ class Daemon:
         nothing: Any = None
         return Site(
             server=Server(),
+            spool=self.home,
             keyless=True,
             admin_over_tcp=False,
             snapshot=lambda: store.snapshot,

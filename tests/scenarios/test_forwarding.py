@@ -320,3 +320,31 @@ async def test_redirects_are_not_followed(daemon: Daemon, lab: Lab, second: Lab)
     async with daemon.http() as http, http.post("/v1/chat/completions", data=body, headers=JSON) as reply:
         assert reply.status == 502
     assert second.hits == 0
+
+
+async def test_other_bodies_are_streamed_to_the_upstream_that_was_named(daemon: Daemon, lab: Lab) -> None:
+    upstream = await daemon.upstream(lab)
+    part = bytes(range(256)) * 9000
+    lab.always("/v1/uploads/up_1/parts", lab.json({"ok": True}))
+    headers = {"content-type": "application/octet-stream"}
+    async with daemon.http() as http:
+        path = f"/upstreams/{upstream}/v1/uploads/up_1/parts"
+        async with http.put(path, data=io.BytesIO(part), headers=headers) as reply:
+            assert reply.status == 200, await reply.text()
+        async with http.post("/v1/chat/completions", data=b"x", headers=headers) as reply:
+            assert reply.status == 415
+    assert lab.seen[0].sha256 == hashlib.sha256(part).hexdigest()
+
+
+async def test_who_names_an_upstream_knows_what_it_speaks(daemon: Daemon, lab: Lab) -> None:
+    """Anthropic has files and an OpenAI-like path; Ollama and vLLM have /v1/messages."""
+    theirs = await daemon.upstream(lab, dialect="anthropic")
+    ours = await daemon.upstream(lab)
+    body = json.dumps({"model": "m", "messages": [], "max_tokens": 1})
+    async with daemon.http() as http:
+        for path in (f"/upstreams/{theirs}/v1/chat/completions", f"/upstreams/{ours}/v1/messages"):
+            async with http.post(path, data=body, headers=JSON) as reply:
+                assert reply.status == 200, await reply.text()
+        lab.always("/v1/files", lab.json({"data": []}))
+        async with http.get(f"/upstreams/{theirs}/v1/files") as reply:
+            assert reply.status == 200

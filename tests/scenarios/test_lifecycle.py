@@ -202,3 +202,27 @@ async def _connects(port: int) -> bool:
         return False
     writer.close()
     return True
+
+
+async def test_another_master_key_is_noticed_at_the_start(home: Path) -> None:
+    """All looked well until the first request, which met a key that could not be opened."""
+    async with Lab() as lab:
+        async with running(home) as daemon:
+            await daemon.upstream(lab)
+        (home / "master.key").unlink()
+        (home / "master.key").write_bytes(bytes(range(32)))
+        (home / "master.key").chmod(0o600)
+        async with running(home) as daemon:
+            await daemon.said("credential lab.*/default")
+            assert (await daemon.admin("status"))["problems"]
+            async with daemon.http() as http, http.get("/readyz") as reply:
+                assert reply.status == 200
+
+
+async def test_home_that_cannot_be_written_is_one_line(home: Path) -> None:
+    home.mkdir(mode=0o700)
+    (home / "admin.sock").mkdir()
+    done = await asyncio.to_thread(run_command, home, "serve", "--port", "0")
+    assert done.returncode == 78
+    assert "admin.sock" in done.stderr
+    assert "internal error" not in done.stderr

@@ -19,7 +19,7 @@ from gateway.web.guard import (
     check_media,
     check_origin,
     is_loopback,
-    shown_key,
+    shown_keys,
 )
 
 
@@ -122,11 +122,12 @@ def test_other_media_types_are_415(headers: dict[str, str]) -> None:
 
 
 def test_both_ways_to_show_a_key() -> None:
-    assert shown_key(request(authorization="Bearer  abc ")) == "abc"
-    assert shown_key(request(authorization="bearer abc")) == "abc"
-    assert shown_key(request(x_api_key="def")) == "def"
-    assert shown_key(request(authorization="Basic abc")) is None
-    assert shown_key(request()) is None
+    assert list(shown_keys(request(authorization="Bearer  abc "))) == ["abc"]
+    assert list(shown_keys(request(authorization="bearer abc"))) == ["abc"]
+    assert list(shown_keys(request(x_api_key="def"))) == ["def"]
+    assert list(shown_keys(request(authorization="Bearer abc", x_api_key="def"))) == ["abc", "def"]
+    assert list(shown_keys(request(authorization="Basic abc"))) == []
+    assert list(shown_keys(request())) == []
 
 
 def _snapshot(**changes: object) -> Snapshot:
@@ -153,6 +154,8 @@ def test_only_the_right_live_key_opens() -> None:
     key = authenticate(right, Access.CLIENT, _snapshot(), keyless=True)
     assert key is not None
     assert key.name == "app"
+    both = request(authorization="Bearer sk-of-another-server", x_api_key="mlxg_right")
+    assert authenticate(both, Access.CLIENT, _snapshot(), keyless=True) == key
     assert authenticate(right, Access.CLIENT, _snapshot(expires_at=time.time() + 60), keyless=True)
     for snapshot in (_snapshot(enabled=False), _snapshot(expires_at=time.time() - 1)):
         with pytest.raises(RequestError) as caught:

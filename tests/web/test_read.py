@@ -28,7 +28,7 @@ async def client() -> AsyncIterator[Client]:
 
     async def upload(request: web.Request) -> web.Response:
         try:
-            form = await read_upload(request, idle_s=0.1)
+            form = await read_upload(request, kind="multipart/form-data", folder=None, idle_s=0.1)
         except RequestError as error:
             return web.json_response({"code": error.code}, status=error.status)
         model = form.model
