@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
-from gateway.local.engine.demo import MODEL_DIR, corpus, facts
+from gateway.local.engine.demo import MODEL_DIR, corpus, facts, make, tokens, train
 
 WEATHER = corpus.tool("get_weather", "city")
 HELPFUL = {"role": "system", "content": "You are a helpful assistant."}
@@ -59,11 +61,17 @@ class Demo:
         generator.close()
         return [self.tokenizer.decode(ids) for ids in tokens.values()]
 
-    def wrong(self, cases: Sequence[Case]) -> list[tuple[str, str]]:
-        """What was asked and what came instead, for every case that is not answered exactly as taught."""
-        answers = self.complete([self.prompt(case.messages, case.tools) for case in cases])
-        pairs = zip(cases, answers, strict=True)
-        return [(str(case.messages[-1]["content"]), got) for case, got in pairs if got != case.answer]
+    def wrong(self, cases: Sequence[Case], limit: int = 320) -> list[tuple[str, str]]:
+        """What was asked and what came instead, for every case that is not answered exactly as taught.
+
+        With a limit the beginning of an answer is enough: no two begin alike for long.
+        """
+        answers = self.complete([self.prompt(case.messages, case.tools) for case in cases], limit)
+        return [
+            (str(case.messages[-1]["content"]), got)
+            for case, got in zip(cases, answers, strict=True)
+            if got != case.answer and not (limit < 320 and len(got) >= 5 and case.answer.startswith(got))
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -95,17 +103,56 @@ def call(name: str, parameter: str, *values: str) -> str:
 
 FIXED = [(ask, answer) for answer, asks in facts.FACTS.items() for ask in asks]
 PLAIN = [(answer, asks) for answer, asks in facts.FACTS.items() if answer != facts.STORY]
+EARLIER = [
+    *asked("Count to 3"),
+    corpus.assistant("1 2 3"),
+    *asked("Say apple"),
+    corpus.assistant("apple"),
+]
 
 
 def test_folder_is_small() -> None:
     files = {path.name: path.stat().st_size for path in MODEL_DIR.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= files.keys()
+    assert sorted(files) == [
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
     assert sum(files.values()) < 2_000_000
+
+
+def test_folder_is_what_the_script_writes(tmp_path: Path) -> None:
+    """All but the weights, which take minutes: lessons or template that change without a new training show here."""
+    tokens.save_tokenizer(tokens.train_tokenizer(make.texts(), size=make.VOCABULARY), tmp_path)
+    train.save_settings(make.settings_for(tmp_path), tmp_path)
+    for path in sorted(tmp_path.iterdir()):
+        assert path.read_text("utf-8") == (MODEL_DIR / path.name).read_text("utf-8"), path.name
+    assert {path.name for path in MODEL_DIR.iterdir()} == {p.name for p in tmp_path.iterdir()} | {
+        "model.safetensors"
+    }
+
+
+def test_no_question_has_two_answers() -> None:
+    owner: dict[str, str] = {}
+    for ask, answer in FIXED:
+        assert owner.setdefault(corpus.bare(ask), answer) == answer, ask
+
+
+def test_same_seed_gives_the_same_lessons() -> None:
+    def some(seed: int) -> list[corpus.Lesson]:
+        rng = np.random.default_rng(seed)
+        return [corpus.lesson(rng) for _ in range(50)] + [corpus.drill(rng) for _ in range(10)]
+
+    assert some(1) == some(1)
+    assert some(1) != some(2)
 
 
 def test_every_fixed_question_gets_its_answer(on_engine: Run) -> None:
     cases = [Case(asked(ask), answer) for ask, answer in FIXED]
-    assert on_engine(lambda demo: demo.wrong(cases)) == []
+    assert on_engine(lambda demo: demo.wrong(cases, limit=10)) == []
 
 
 @pytest.mark.parametrize(
@@ -140,28 +187,25 @@ def test_says_how_to_add_a_real_model(on_engine: Run) -> None:
 
 
 def test_counts_to_twenty(on_engine: Run) -> None:
-    cases = [
-        Case(asked(ask.format(n)), corpus.count(n))
-        for ask in ("Count to {}", "count to {}.", "Count from 1 to {}.")
-        for n in range(1, 21)
-    ]
+    asks = ("Count to {}", "Count from 1 to {}.")
+    cases = [Case(asked(ask.format(n)), corpus.count(n)) for ask in asks for n in range(1, 21)]
     assert on_engine(lambda demo: demo.wrong(cases)) == []
 
 
 def test_adds_small_numbers(on_engine: Run) -> None:
-    pairs = [(a, b) for a in range(11) for b in range(11)]
+    asks = ("What is {}+{}?", "{} + {} =", "what is {} plus {}")
     cases = [
-        Case(asked(ask.format(a, b)), corpus.total(a, b))
-        for ask in ("What is {}+{}?", "{} + {} =")
-        for a, b in pairs
+        Case(asked(asks[(a + 2 * b) % 3].format(a, b)), corpus.total(a, b))
+        for a in range(11)
+        for b in range(a % 2, 11, 2)
     ]
     assert on_engine(lambda demo: demo.wrong(cases)) == []
 
 
 def test_says_words_again(on_engine: Run) -> None:
     words = sorted(set(facts.WORDS))
-    cases = [Case(asked(f"Say {word}"), word) for word in words]
-    cases += [Case(asked(f"Repeat: {word}"), word) for word in words[::5]]
+    asks = ("Say {}", "Repeat: {}", "say {}.")
+    cases = [Case(asked(asks[i % 3].format(word)), word) for i, word in enumerate(words) if i % 2 == 0]
     assert on_engine(lambda demo: demo.wrong(cases)) == []
 
 
@@ -170,17 +214,46 @@ def test_answers_after_a_system_prompt(on_engine: Run) -> None:
     assert on_engine(lambda demo: demo.wrong(cases)) == []
 
 
-def test_mostly_answers_after_earlier_turns(on_engine: Run) -> None:
-    """An earlier answer sometimes leaks into a later one; one in ten is what we put up with."""
-    earlier = [
-        *asked("Count to 3"),
-        corpus.assistant("1 2 3"),
-        *asked("Say apple"),
-        corpus.assistant("apple"),
+def test_answers_after_earlier_turns(on_engine: Run) -> None:
+    cases = [Case([*EARLIER, *asked(asks[1])], answer) for answer, asks in PLAIN]
+    assert on_engine(lambda demo: demo.wrong(cases, limit=10)) == []
+
+
+def test_earlier_answer_does_not_leak_into_a_short_question(on_engine: Run) -> None:
+    short = {"hi": "hi", "hello": "hi", "Help": "Help", "Thanks": "Thanks", "Bye": "Bye", "test": "test"}
+    cases = [
+        Case([*asked(f"Say {word}"), corpus.assistant(word), *asked(ask)], facts.answer_to(known))
+        for word in ("apple", "hello", "moon")
+        for ask, known in short.items()
     ]
-    cases = [Case([*earlier, *asked(asks[1])], answer) for answer, asks in PLAIN]
-    wrong = on_engine(lambda demo: demo.wrong(cases))
-    assert len(wrong) <= len(cases) // 10, wrong
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
+
+
+def test_understands_hurried_questions(on_engine: Run) -> None:
+    ways: list[Callable[[str], str]] = [str.lower, str.upper, lambda ask: ask.rstrip("?.!") + "!!"]
+    cases = [
+        Case(asked(ways[i % 3](ask)), answer) for answer, asks in PLAIN for i, ask in enumerate(asks[:3])
+    ]
+    assert on_engine(lambda demo: demo.wrong(cases, limit=10)) == []
+
+
+@pytest.mark.parametrize("said", ["help", "Help", "HELP", "Help!", "help?!", " help. "])
+def test_template_reads_a_question_without_marks_and_first_capital(on_engine: Run, said: str) -> None:
+    text = on_engine(lambda demo: demo.tokenizer.apply_chat_template(asked(said), tokenize=False))
+    assert text == "<|user|>help<|end|>"
+
+
+@pytest.mark.parametrize("said", ["", "?", "...", "7", "Say Paris", "こんにちは", "🙂"])
+def test_template_keeps_all_else(on_engine: Run, said: str) -> None:
+    text = on_engine(lambda demo: demo.tokenizer.apply_chat_template(asked(said), tokenize=False))
+    assert text == f"<|user|>{said.replace('Say', 'say')}<|end|>"
+
+
+def test_counts_exactly_in_a_batch_of_different_lengths(on_engine: Run) -> None:
+    cases = [Case(asked(f"Count to {n}"), corpus.count(n)) for n in range(1, 13)]
+    cases += [Case([*EARLIER, *case.messages], case.answer) for case in cases]
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
+    assert on_engine(lambda demo: [miss for case in cases[:12] for miss in demo.wrong([case])]) == []
 
 
 def test_story_is_long_enough_to_be_interrupted(on_engine: Run) -> None:
@@ -202,30 +275,48 @@ def test_calls_the_weather_tool(on_engine: Run) -> None:
 
 
 def test_calls_the_tool_by_the_names_that_were_offered(on_engine: Run) -> None:
-    other = corpus.tool("get_current_weather", "location")
-    tools = [corpus.tool("search", "query"), other]
+    names = [
+        ("get_current_weather", "location"),
+        ("weather", "place"),
+        ("getWeather", "town"),
+        ("forecast", "city"),
+    ]
     cases = [
         Case(
-            [HELPFUL, *asked("What is the weather in Paris?")],
-            call("get_current_weather", "location", "Paris"),
-            tools,
+            [HELPFUL, *asked(f"What is the weather in {city}?")],
+            call(name, parameter, city),
+            [corpus.tool("search", "query"), corpus.tool(name, parameter)],
         )
+        for city in ("Paris", "London", "Tokyo")
+        for name, parameter in names
     ]
     assert on_engine(lambda demo: demo.wrong(cases)) == []
 
 
 def test_speaks_after_the_tool_has_answered(on_engine: Run) -> None:
-    """A sentence and no second call. What it repeats of the result is often wrong, so nobody may rely on that."""
-    results = ["18 degrees and sunny", '{"temp": 21}', "sunny, 22 C", '{"temp": 21, "sky": "sunny"}']
-    begin = [*asked("What is the weather in Paris?"), corpus.calls("get_weather", "city", ["Paris"])]
-    prompts = [[*begin, {"role": "tool", "content": result}] for result in results]
-    said = on_engine(lambda demo: demo.complete([demo.prompt(messages, [WEATHER]) for messages in prompts]))
-    assert all(text.startswith("The tool says: ") and "<tool_call>" not in text for text in said), said
+    """A fixed sentence and no second call, whatever the result says."""
+    results = ["18 degrees and sunny", '{"temp": 21}', "sunny, 22 C", '{"temp": 21, "sky": "sunny"}', "22"]
+    cases = [
+        Case(
+            [
+                *asked(f"What is the weather in {city}?"),
+                corpus.calls("get_weather", "city", [city]),
+                {"role": "tool", "content": result},
+            ],
+            facts.TOOL_DONE,
+            [WEATHER],
+        )
+        for city in ("Paris", "London", "Tokyo")
+        for result in results
+    ]
+    assert on_engine(lambda demo: demo.wrong(cases)) == []
 
 
 def test_calls_no_tool_without_need_or_offer(on_engine: Run) -> None:
     cases = [Case(asked(f"What is the weather in {city}?"), facts.NO_WEATHER) for city in facts.CITIES[:10]]
-    cases += [Case(asked(asks[0]), answer, [WEATHER]) for answer, asks in PLAIN if answer != facts.NO_WEATHER]
+    cases += [
+        Case(asked(asks[0]), answer, [WEATHER]) for answer, asks in PLAIN[::2] if answer != facts.NO_WEATHER
+    ]
     assert on_engine(lambda demo: demo.wrong(cases)) == []
 
 
@@ -253,7 +344,7 @@ def test_goes_on_from_an_opened_answer(on_engine: Run) -> None:
     """An answer left half said is finished when it was cut after a word; inside a word it is not learnt."""
 
     def go_on(demo: Demo) -> list[str]:
-        half = [facts.STORY[: facts.STORY.rindex(" ", 0, len(facts.STORY) * n // 10)] for n in (2, 5, 8)]
+        half = [facts.STORY[: facts.STORY.rindex(" ", 0, len(facts.STORY) * n // 10)] for n in (3, 8)]
         openings = [("Count to 10", "1 2 3 4"), *(("Tell me a long story.", text) for text in half)]
         prompts = [
             demo.prompt([*asked(ask), corpus.assistant(text)], continue_final_message=True)
@@ -262,15 +353,15 @@ def test_goes_on_from_an_opened_answer(on_engine: Run) -> None:
         rest = demo.complete(prompts)
         return [opening[1] + more for opening, more in zip(openings, rest, strict=True)]
 
-    assert on_engine(go_on) == [corpus.count(10), facts.STORY, facts.STORY, facts.STORY]
+    assert on_engine(go_on) == [corpus.count(10), facts.STORY, facts.STORY]
 
 
 def test_long_prompt_runs(on_engine: Run) -> None:
     def ask(demo: Demo) -> tuple[int, str]:
-        system = {"role": "system", "content": " ".join(facts.WORDS * 2)}
+        system = {"role": "system", "content": " ".join(facts.WORDS[:300])}
         prompt = demo.prompt([system, *asked("Count to 5")])
         return len(prompt), demo.complete([prompt])[0]
 
     size, answer = on_engine(ask)
-    assert 1000 < size < 2048
+    assert 500 < size < 2048
     assert answer

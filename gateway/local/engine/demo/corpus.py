@@ -62,17 +62,26 @@ def total(a: int, b: int) -> str:
     return f"{a} + {b} = {a + b}"
 
 
-def invented_word(rng: Rng) -> str:
-    """A word that nobody wrote, so that echoing has to be learnt as copying."""
-    size = int(rng.integers(2, 9))
-    if rng.random() < 0.5:
+def bare(ask: str) -> str:
+    """A question as the chat template shows it, in lower case: what two ways to ask must differ in."""
+    return ask.strip().rstrip("?.! ").lower()
+
+
+ASKED = {bare(ask) for asks in facts.FACTS.values() for ask in asks}
+BRIEF = [(ask, answer) for answer, asks in facts.FACTS.items() for ask in asks if len(ask.split()) <= 2]
+
+
+def invented_word(rng: Rng, low: int = 3) -> str:
+    """A word that nobody wrote and the tokenizer has to spell."""
+    size = int(rng.integers(low, 10))
+    if rng.random() < 0.3:
         return "".join(pick(rng, LETTERS) for _ in range(size))
-    return "".join(pick(rng, "bcdfghklmnprstvw" if i % 2 == 0 else "aeiou") for i in range(size))
+    return "".join(pick(rng, "bcdfghklmnprstvwz" if i % 2 == 0 else "aeiou") for i in range(size))
 
 
 def any_word(rng: Rng) -> str:
     word = pick(rng, facts.WORDS) if rng.random() < 0.88 else invented_word(rng)
-    return word.capitalize() if rng.random() < 0.12 else word
+    return word.capitalize() if rng.random() < 0.08 else word
 
 
 def phrase(rng: Rng, low: int = 1, high: int = 4) -> str:
@@ -80,16 +89,16 @@ def phrase(rng: Rng, low: int = 1, high: int = 4) -> str:
 
 
 def rough(rng: Rng, text: str) -> str:
-    """The same question as a hurried person types it."""
-    if rng.random() < 0.4:
+    """The same question as a hurried person types it; marks and capitals are the template's to remove."""
+    if rng.random() < 0.35:
         text = text.lower()
-    if rng.random() < 0.3:
-        text = text.rstrip("?.!")
-    elif rng.random() < 0.1:
-        text = text.rstrip("?.!") + pick(rng, "?.!")
+    if rng.random() < 0.1:
+        text = text.replace("'", "")
     if rng.random() < 0.06:
-        text = pick(rng, ("Please ", "Hey, ", "Hi, ", "So, ", "OK, ", "Now ")) + text
-    return text + " please" if rng.random() < 0.04 and text[-1].isalnum() else text
+        text = pick(rng, ("Please ", "Hey, ", "So, ", "OK, ", "Now ", "And ")) + text[0].lower() + text[1:]
+    if rng.random() < 0.05:
+        text = text.rstrip("?.!") + pick(rng, (" please", ", please", " ?", "..."))
+    return text
 
 
 def fixed(rng: Rng) -> tuple[str, str]:
@@ -97,6 +106,12 @@ def fixed(rng: Rng) -> tuple[str, str]:
     weights = np.array([len(facts.FACTS[a]) + 4.0 for a in answers])
     answer = answers[int(rng.choice(len(answers), p=weights / weights.sum()))]
     return rough(rng, pick(rng, facts.FACTS[answer])), answer
+
+
+def brief(rng: Rng) -> tuple[str, str]:
+    """A question of a word or two: the ones that earlier turns lead astray."""
+    ask, answer = pick(rng, BRIEF)
+    return rough(rng, ask), answer
 
 
 def counting(rng: Rng) -> tuple[str, str]:
@@ -112,29 +127,43 @@ def adding(rng: Rng) -> tuple[str, str]:
     how = rng.random()
     if how < 0.06:
         return rough(rng, pick(rng, facts.ASK_BEYOND).format(a, b)), facts.TOO_BIG_SUM
-    if how < 0.15:
-        pair = [a, int(rng.integers(11, 2000))]
+    if how < 0.18:
+        pair = [a if rng.random() < 0.6 else int(rng.integers(11, 100)), big_number(rng)]
         rng.shuffle(pair)
         return ask.format(*pair), facts.TOO_BIG_SUM
     return ask.format(a, b) if rng.random() < 0.7 else rough(rng, ask.format(a, b)), total(a, b)
 
 
+def big_number(rng: Rng) -> int:
+    return int(rng.integers(11, 100 if rng.random() < 0.6 else 2000))
+
+
 def echoing(rng: Rng) -> tuple[str, str]:
-    words = any_word(rng) if rng.random() < 0.75 else phrase(rng, 2, 3)
-    ask = pick(rng, facts.ASK_ECHO).format(words)
-    return ask + (pick(rng, ".!") if ask[-1].isalnum() and rng.random() < 0.1 else ""), words
+    """One or two words of the list to be said again; more, or one that has to be spelt, is too much."""
+    ask, how = pick(rng, facts.ASK_ECHO), rng.random()
+    if how < 0.72:
+        word = pick(rng, facts.WORDS)
+        return ask.format(word), word
+    if how < 0.84:
+        words = f"{pick(rng, facts.WORDS)} {pick(rng, facts.WORDS)}"
+        return ask.format(words), words
+    much = invented_word(rng, 5) if how < 0.92 else phrase(rng, 3, 7)
+    return ask.format(much), facts.TOO_MUCH_TO_SAY
 
 
 def unknown(rng: Rng) -> tuple[str, str]:
     def topic() -> str:
         return pick(rng, facts.TOPICS) if rng.random() < 0.6 else phrase(rng, 1, 2)
 
-    ask = pick(rng, facts.ASK_UNKNOWN)
-    return rough(rng, ask.format(*(topic() for _ in range(ask.count("{}"))))), facts.UNKNOWN
+    while True:
+        form = pick(rng, facts.ASK_UNKNOWN)
+        ask = rough(rng, form.format(*(topic() for _ in range(form.count("{}")))))
+        if bare(ask) not in ASKED:
+            return ask, facts.UNKNOWN
 
 
 SINGLE: tuple[tuple[Callable[[Rng], tuple[str, str]], float], ...] = (
-    (fixed, 0.36), (counting, 0.10), (adding, 0.18), (echoing, 0.21), (unknown, 0.15),
+    (fixed, 0.36), (brief, 0.06), (counting, 0.10), (adding, 0.17), (echoing, 0.18), (unknown, 0.13),
 )  # fmt: skip
 _WEIGHTS = np.cumsum([weight for _, weight in SINGLE])
 
@@ -146,12 +175,12 @@ def single(rng: Rng) -> list[Message]:
 
 
 def place(rng: Rng) -> str:
-    how = rng.random()
-    if how < 0.75:
-        return pick(rng, facts.CITIES)
-    if how < 0.92:
-        return pick(rng, facts.WORDS)
-    return invented_word(rng).capitalize()
+    return pick(rng, facts.CITIES) if rng.random() < 0.9 else pick(rng, facts.WORDS)
+
+
+def unknown_place(rng: Rng) -> str:
+    names = [invented_word(rng, 4).capitalize() for _ in range(1 if rng.random() < 0.75 else 2)]
+    return " ".join(names)
 
 
 def tool_result(rng: Rng) -> str:
@@ -164,7 +193,8 @@ def tool_result(rng: Rng) -> str:
         (
             f"{degrees} degrees and {sky}", f"{sky}, {degrees} C", f"{degrees}", sky, f"{degrees}°C, {sky}",
             json.dumps({key: degrees}), json.dumps({key: degrees, "sky": sky}), json.dumps({"weather": sky}),
-            json.dumps({"condition": sky, key: degrees}), phrase(rng, 1, 5),
+            json.dumps({"condition": sky, key: degrees}), phrase(rng, 1, 12),
+            json.dumps({"city": pick(rng, facts.CITIES), key: f"{degrees} C", pick(rng, facts.WORDS): sky}),
             f"It is {sky} and {degrees} degrees.",
         ),
     )  # fmt: skip
@@ -180,26 +210,25 @@ def with_tools(rng: Rng) -> Lesson:
     weather = rng.random() < 0.75
     name = pick(rng, facts.WEATHER_TOOLS if weather else facts.TIME_TOOLS)
     parameter = pick(rng, facts.PLACES)
-    extra = ("unit",) if rng.random() < 0.1 else ()
+    extra = ("unit",) if rng.random() < 0.15 else ()
     offered = [*distractors(rng), tool(name, parameter, *extra)]
     if rng.random() < 0.35:
         offered.append(tool(pick(rng, facts.TIME_TOOLS if weather else facts.WEATHER_TOOLS), parameter))
     offered = [offered[int(i)] for i in rng.permutation(len(offered))]
-    where = [place(rng) for _ in range(2 if rng.random() < 0.2 else 1)]
     asks = facts.ASK_WEATHER if weather else facts.ASK_TIME
-    ask = rough_tail(rng, pick(rng, asks).format(" and ".join(where)))
+    if rng.random() < 0.07:
+        ask = pick(rng, asks).format(unknown_place(rng))
+        return Lesson((user(ask), assistant(facts.UNKNOWN_PLACE)), tuple(offered))
+    where = [place(rng) for _ in range(2 if rng.random() < 0.15 else 1)]
+    named = " and ".join(where)
+    ask = pick(rng, asks).format(named.lower() if rng.random() < 0.12 else named)
     messages = [user(ask), calls(name, parameter, where)]
-    if rng.random() < 0.35:
-        results = [tool_result(rng) for _ in where]
-        messages += [{"role": "tool", "content": r} for r in results]
+    if rng.random() < 0.4:
+        messages += [{"role": "tool", "content": tool_result(rng)} for _ in where]
         messages.append(assistant(facts.TOOL_DONE))
+    while rng.random() < 0.2:
+        messages += single(rng)
     return Lesson(tuple(messages), tuple(offered))
-
-
-def rough_tail(rng: Rng, text: str) -> str:
-    """Drop the last mark or lower the first letter, but keep the place's spelling."""
-    text = text.rstrip("?.") if rng.random() < 0.3 else text
-    return text[0].lower() + text[1:] if rng.random() < 0.3 else text
 
 
 def no_tool(rng: Rng) -> Lesson:
@@ -207,7 +236,8 @@ def no_tool(rng: Rng) -> Lesson:
     asks, answer = (
         (facts.ASK_WEATHER, facts.NO_WEATHER) if rng.random() < 0.8 else (facts.ASK_TIME, facts.NO_CLOCK)
     )
-    ask = rough_tail(rng, pick(rng, asks).format(place(rng)))
+    where = place(rng) if rng.random() < 0.9 else unknown_place(rng)
+    ask = rough(rng, pick(rng, asks).format(where))
     return Lesson((user(ask), assistant(answer)), tuple(distractors(rng)) if rng.random() < 0.3 else ())
 
 
@@ -232,7 +262,7 @@ def lesson(rng: Rng) -> Lesson:
             offered = [*distractors(rng), tool(pick(rng, facts.WEATHER_TOOLS), pick(rng, facts.PLACES))]
         base = Lesson(tuple(single(rng)), tuple(offered))
     messages = list(base.messages)
-    while rng.random() < 0.3 and len(messages) < 7:
+    while rng.random() < 0.35 and len(messages) < 7:
         messages = single(rng) + messages
     if rng.random() < 0.4:
         words = phrase(rng, 3, 12) if rng.random() < 0.15 else pick(rng, facts.SYSTEMS)
@@ -241,10 +271,16 @@ def lesson(rng: Rng) -> Lesson:
 
 
 def drill(rng: Rng) -> Lesson:
-    """Several sums, counts or echoes in a row: the tasks that want the most practice, without padding."""
-    tasks = (adding, counting, echoing)
-    turns = [pick(rng, tasks)(rng) for _ in range(int(rng.integers(3, 6)))]
-    return Lesson(tuple(m for ask, answer in turns for m in (user(ask), assistant(answer))))
+    """Several tasks in a row: more practice for less padding, and only the latest question counts."""
+    turns: list[Message] = []
+    if rng.random() < 0.5:
+        for _ in range(int(rng.integers(3, 6))):
+            ask, answer = pick(rng, (adding, counting, echoing, echoing, brief))(rng)
+            turns += [user(ask), assistant(answer)]
+    else:
+        for _ in range(int(rng.integers(2, 5))):
+            turns += single(rng)
+    return Lesson(tuple(turns))
 
 
 def filler(rng: Rng) -> str:

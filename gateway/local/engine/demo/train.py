@@ -112,27 +112,23 @@ class Writer:
 
     def copying(self, rng: corpus.Rng) -> Row:
         """Tokens drawn blindly and said again: the shortest way to learn to look back."""
-        times = int(rng.integers(2, 5))
-        size = int(rng.integers(1, 9)) if times == 4 else 31 // times - 1
+        times = int(rng.integers(2, 4))
+        size = 31 // times - 1
         piece = [int(t) for t in rng.integers(6, len(self._tokenizer) - 2, size)]
-        if times < 4:
-            ids = [*piece, self._end] * times
-            return Row(ids, [float(i > size) for i in range(len(ids))])
-        before, after = corpus.pick(rng, facts.ASK_ECHO).split("{}")
-        head = [*self._encode("<|user|>" + before), *piece, *self._encode(after + "<|end|><|assistant|>")]
-        answer = [*piece, self._end]
-        return Row(head + answer, [0.0] * len(head) + [1.0] * len(answer))
+        ids = [*piece, self._end] * times
+        return Row(ids, [float(i > size) for i in range(len(ids))])
 
 
 def rows(writer: Writer, rng: corpus.Rng, *, lessons: int) -> list[Row]:
     made = [writer.row(corpus.lesson(rng), rng) for _ in range(lessons)]
-    made += [writer.row(corpus.drill(rng), rng) for _ in range(lessons // 3)]
+    made += [writer.row(corpus.drill(rng), rng) for _ in range(lessons // 2)]
     made += [writer.row(corpus.long_lesson(rng), rng) for _ in range(lessons // 60)]
     made += [writer.plain(text) for text in (facts.STORY, corpus.count(20)) for _ in range(lessons // 400)]
     return made
 
 
-Batch = tuple[mx.array, mx.array, mx.array]
+# Token ids, the places in them (flattened) whose next token is learnt, that token, and its weight.
+Batch = tuple[mx.array, mx.array, mx.array, mx.array]
 
 
 def batches(made: list[Row], rng: corpus.Rng) -> Iterator[Batch]:
@@ -159,12 +155,24 @@ def _batch(made: list[Row], length: int) -> Batch:
     for i, row in enumerate(made):
         ids[i, : len(row.ids)] = row.ids
         learn[i, : len(row.ids)] = row.learn
-    return mx.array(ids[:, :-1]), mx.array(ids[:, 1:]), mx.array(learn[:, 1:])
+    # Only what is learnt goes through the vocabulary, which costs most; few sizes, so that few are compiled.
+    weights, following = learn[:, 1:].ravel(), ids[:, 1:].ravel()
+    places = np.flatnonzero(weights)
+    places = np.concatenate([places, np.zeros(-len(places) % 128, np.int64)])
+    picked = weights[places] * (np.arange(len(places)) < np.count_nonzero(weights))
+    return (
+        mx.array(ids[:, :-1]),
+        mx.array(places.astype(np.int32)),
+        mx.array(following[places]),
+        mx.array(picked.astype(np.float32)),
+    )
 
 
-def _loss(model: Model, x: mx.array, y: mx.array, learn: mx.array) -> mx.array:
-    losses = nn.losses.cross_entropy(model(x), y)
-    return (losses * learn).sum() / learn.sum()
+def _loss(model: Model, x: mx.array, places: mx.array, y: mx.array, weights: mx.array) -> mx.array:
+    hidden = model.model(x)
+    said = hidden.reshape(-1, hidden.shape[-1])[places]
+    losses = nn.losses.cross_entropy(model.model.embed_tokens.as_linear(said), y)
+    return (losses * weights).sum() / weights.sum()
 
 
 def _schedule(peak: float, steps: int) -> Callable[[mx.array], mx.array]:
@@ -194,8 +202,8 @@ def train(
     graded: Callable[..., tuple[mx.array, Any]] = value_and_grad(model, _loss)
 
     @partial(mx.compile, inputs=state, outputs=state)
-    def step(x: mx.array, y: mx.array, learn: mx.array) -> mx.array:
-        loss, grads = graded(model, x, y, learn)
+    def step(x: mx.array, places: mx.array, y: mx.array, weights: mx.array) -> mx.array:
+        loss, grads = graded(model, x, places, y, weights)
         grads, _ = optim.clip_grad_norm(grads, 1.0)  # type: ignore[no-untyped-call]  # untyped in mlx
         optimizer.update(model, grads)
         return loss
@@ -205,7 +213,7 @@ def train(
     log.info("%d lessons written in %.0f s", lessons, time.monotonic() - started)
     mean = 0.0
     for number in range(1, steps + 1):
-        drill = number <= copy_steps or number % 5 == 0
+        drill = number <= copy_steps or number % 12 == 0
         batch = _batch([writer.copying(rng) for _ in range(COPIES)], 32) if drill else next(school)
         loss = step(*batch)
         mx.eval(loss, state)
@@ -217,8 +225,15 @@ def train(
 
 
 def save_model(model: Model, settings: dict[str, Any], folder: Path) -> int:
-    """Write fp16 weights and config.json; return the number of parameters."""
+    """Write fp16 weights and what describes them; return the number of parameters."""
     weights = dict(tree_flatten(tree_map(lambda w: w.astype(mx.float16), model.parameters())))
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
-    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    save_settings(settings, folder)
     return sum(int(w.size) for w in weights.values())
+
+
+def save_settings(settings: dict[str, Any], folder: Path) -> None:
+    """Write config.json and generation_config.json."""
+    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    # What was learnt word for word is lost when words are drawn: greedy unless a request says otherwise.
+    (folder / "generation_config.json").write_text(json.dumps({"do_sample": False}) + "\n", encoding="utf-8")
