@@ -67,7 +67,9 @@ class Call:
 
 
 class Reply(Protocol):
-    """An answer that has begun: status below 300, headers in lower case, and its chunks."""
+    """An answer that has begun: status below 300, its chunks, and of its headers, in lower case, those
+    that a client may see.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.cloud.headers import downstream_headers
 from gateway.errors import RequestError
 from gateway.failover.verdict import Verdict
 from gateway.relay.attempt import Attempt
@@ -46,7 +45,7 @@ def put_head(response: web.StreamResponse, attempt: Attempt, trail: Trail) -> No
     """Give `response` the status and headers of what it relays."""
     assert attempt.reply is not None
     response.set_status(attempt.reply.status)
-    for name, value in downstream_headers(attempt.reply.headers):
+    for name, value in attempt.reply.headers:  # the backend let through what a client may see
         response.headers[name] = value
     put_trail(response, trail)
 
@@ -62,7 +61,7 @@ def refusal(dialect: Dialect, verdict: Verdict, trail: Trail) -> web.Response:
     relayed = verdict.relay
     if relayed is not None and relayed.body is not None and relayed.status is not None:
         response = web.Response(status=relayed.status, body=relayed.body)
-        for name, value in downstream_headers(relayed.headers):
+        for name, value in relayed.headers:
             response.headers[name] = value
     else:
         status = status_of(dialect, verdict)
