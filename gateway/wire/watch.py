@@ -32,7 +32,8 @@ _EVENTS: dict[Api, type[Events[Any]]] = {
 _DATA = b"data: {"
 _EVENT = b"event: "
 _BETWEEN = b"\n\ndata: "
-_MANY_BYTES = 2000
+_DONE = b"data: [DONE]\n\n"
+_MANY_BYTES = 800
 _LAST_EVENTS = 3  # a reason for the end, the usage and [DONE] are judged one by one
 
 
@@ -163,8 +164,12 @@ class StreamWatch:
         # One line of data each, and nothing between them but the blank line.
         if block.count(b"\n") != 2 * len(lines) or b"\r" in block:
             return 0, False
-        del lines[-_LAST_EVENTS:]
-        content = self._events.skim(lines) if lines else None
+        content = None
+        if not block.endswith(_DONE):
+            content = self._events.skim(lines)
+        if content is None:  # the end may be among them
+            del lines[-_LAST_EVENTS:]
+            content = self._events.skim(lines) if lines else None
         if content is None:
             return 0, False
         return sum(map(len, lines)) + len(lines) * (len(_DATA) + 1), content
