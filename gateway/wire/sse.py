@@ -108,10 +108,19 @@ def split_events(block: bytes) -> list[bytes]:
     """The events of a block that ends with a complete one."""
     events = []
     start = 0
-    while (end := end_of_event(block, start)) >= 0:
+    while start < len(block):
+        end = end_in_block(block, start)
         events.append(block[start:end])
         start = end
     return events
+
+
+def end_in_block(block: bytes, start: int) -> int:
+    """Where the event that begins at `start` ends in a block that ends with a complete one. A blank line
+    of a CR after a CRLF is one at the block's very end too: what followed has shown that no LF does.
+    """
+    end = end_of_event(block, start)
+    return end if end >= 0 else len(block)
 
 
 def end_of_event(data: bytes | bytearray, start: int, scanned: int = 0) -> int:

@@ -19,7 +19,7 @@ from gateway.wire.api import Api
 from gateway.wire.events import Events, Mark, OtherEvents
 from gateway.wire.failure import WireError, malformed
 from gateway.wire.openai import ChatEvents, ResponsesEvents
-from gateway.wire.sse import BOM, LIMIT_BYTES, SseSplitter, end_of_event, parse_event
+from gateway.wire.sse import BOM, LIMIT_BYTES, SseSplitter, end_in_block, parse_event
 from gateway.wire.usage import Usage
 
 _EVENTS: dict[Api, type[Events[Any]]] = {
@@ -141,7 +141,7 @@ class StreamWatch:
                 mark: Mark | None = read(block[at + 6 : end], name)
                 end += 2 * len(eol)
             else:
-                end = end_of_event(block, start)
+                end = end_in_block(block, start)
                 mark = self._read_any(block[start:end])
             if mark is Mark.CONTENT:
                 content = True

@@ -165,3 +165,11 @@ def test_what_is_written_is_read_back(data: bytes, name: str | None) -> None:
 def test_a_comment_is_one_line_whatever_its_text() -> None:
     assert comment("still\nhere") == b": still here\n\n"
     assert parse_event(comment("data: x\rdata: y")).is_comment_only
+
+
+def test_a_cr_that_is_a_blank_line_by_what_follows_it() -> None:
+    """The block ended with a CR behind a CRLF, and the event in it was lost."""
+    splitter = SseSplitter()
+    assert splitter.feed(b"data: a\r\n\r") == []  # an LF may still follow
+    assert splitter.feed(b"data: b\r\r") == [b"data: a\r\n\r", b"data: b\r\r"]
+    assert split_events(b"data: a\r\n\r") == [b"data: a\r\n\r"]

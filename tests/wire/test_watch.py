@@ -405,3 +405,12 @@ def test_a_burst_is_judged_as_its_events_are_one_by_one(odd: bytes, place: int) 
     assert (seen.ended, seen.error) == (singly[-1].ended, singly[-1].error)
     assert at_once.usage == one_by_one.usage
     assert at_once.finished == one_by_one.finished
+
+
+def test_line_ends_of_all_kinds_in_one_stream() -> None:
+    """An event that ended with a CR behind a CRLF, at the end of what had come, was lost."""
+    piece = b'data: {"choices":[{"delta":{"content":"x"}}]}'
+    watch = StreamWatch(Api.CHAT)
+    first, then = watch.feed(piece + b"\r\n\r"), watch.feed(piece + b"\r\n\rdata")
+    assert first.relay + then.relay == piece + b"\r\n\r" + piece + b"\r\n\r"
+    assert then.content
