@@ -34,7 +34,7 @@ async def test_the_demo_says_honestly_what_it_is(pool: LocalPool) -> None:
 async def test_a_request_without_a_temperature_is_greedy(pool: LocalPool) -> None:
     """The first request that anyone makes by hand has none, and what is drawn at 1.0 is nonsense."""
     for _ in range(3):
-        body = await whole(pool, "demo", "Tell me a long story.", max_tokens=400)
+        body = await whole(pool, "demo", "Tell me a long story.", max_tokens=400, temperature=None)
         assert body["choices"][0]["message"]["content"] == facts.STORY
 
 

@@ -188,8 +188,8 @@ async def test_what_a_models_own_generation_config_says_counts_unless_asked_othe
     make_model(lab / "models" / "warm", generation={"temperature": 2.0, "repetition_penalty": 1.1})
     fresh.rescan()
 
-    async def texts(name: str, **fields: float) -> int:
-        found = [await whole(fresh, name, max_tokens=16, **fields) for _ in range(3)]
+    async def texts(name: str, temperature: float | None = None) -> int:
+        found = [await whole(fresh, name, max_tokens=16, temperature=temperature) for _ in range(3)]
         return len({f["choices"][0]["message"]["content"] for f in found})
 
     assert await texts("cool") == 1
