@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test lint check bench lock format clean
+.PHONY: run test lint check bench bench-local lock format clean
 
 run: $(VENV)/.run
 	@$(BIN)/mlx-gateway serve
@@ -22,6 +22,9 @@ check: lint test
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m tests.benchmarks
+
+bench-local: $(VENV)/.dev
+	@$(BIN)/python -m tests.benchmarks.local
 
 format: $(VENV)/.dev
 	@$(BIN)/ruff format .

@@ -28,6 +28,8 @@ _SHAPES = {
         r"([^\s:/A-Z]+|\[[0-9a-f:.]+\])(:\d+)?",
         "a lower-case host name or address without scheme or path",
     ),
+    "pair": (r"[^\s=]+=[^\s=]+", "MODEL=DRAFT"),
+    "bits": (r"[^\s=]+=[234568]", "MODEL=BITS, where BITS is 2, 3, 4, 5, 6 or 8"),
     "origin": (r"[a-z][a-z0-9+.-]*://[^\s/]+", "scheme://host[:port] without a path"),
 }
 
@@ -120,22 +122,52 @@ class Routing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Local:
-    """The pool of MLX workers in this process."""
+    """The pool of MLX workers on this machine."""
 
     enabled: bool = key(True, "false never imports MLX; local targets then fail over at once")
+    isolation: Literal["thread", "process"] = key(
+        "thread",
+        "thread: all models in the gateway's process; process: each in a process of its own, so that a crash "
+        "of the engine or the memory killer takes one model and not the gateway, for about 100 MB each",
+    )
     models_dirs: tuple[str, ...] = key([], "further folders whose subfolders are models")
     hub_cache: bool = key(True, "also serve models that are already in the Hugging Face hub cache")
     preload: tuple[str, ...] = key([], "models to load in the background at start")
+    pinned: tuple[str, ...] = key([], "models that are never unloaded for others or for being idle")
+    keep_alive_s: float = key(
+        1800.0, "a model that nobody asked for so long leaves the memory; 0 keeps it", low=0, high=604_800
+    )
     memory_limit_gb: float = key(
-        0.0, "memory for all resident models; 0 takes 70 % of the machine's", low=0, high=4096
+        0.0, "memory for models, answers and prompt cache; 0 takes 70 % of the machine's", low=0, high=4096
     )
     max_queue: int = key(32, "requests that may wait for a place in a batch, per model", low=0, high=10000)
-    batch_size: int = key(16, "requests of one model that share a step", low=1, high=256)
+    batch_size: int = key(32, "answers of one model that share a step", low=1, high=256)
     prefill_step: int = key(
         512, "prompt tokens per step; smaller keeps running streams smoother", low=16, high=8192
     )
     default_max_tokens: int = key(
         4096, "longest answer when the request gives no max_tokens", low=1, high=1_000_000
+    )
+    prompt_cache_gb: float = key(
+        4.0,
+        "memory of each worker for prompts that may come again, at most a quarter of the limit; 0 keeps none",
+        low=0,
+        high=1024,
+    )
+    prompt_cache_disk_gb: float = key(
+        0.0, "disk for prompts that leave the memory; they survive a restart; 0 keeps none", low=0, high=4096
+    )
+    kv_bits: tuple[str, ...] = key(
+        [],
+        "MODEL=BITS quantises a model's keys and values: long prompts take less memory, but its requests "
+        "run one at a time",
+        shape="bits",
+    )
+    draft_models: tuple[str, ...] = key(
+        [],
+        "MODEL=DRAFT lets a smaller model of the same vocabulary guess ahead: one stream is faster, but its "
+        "requests run one at a time",
+        shape="pair",
     )
     step_limit_s: float = key(60.0, "a step that takes longer counts as hung", low=1, high=3600)
 

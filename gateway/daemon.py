@@ -207,7 +207,7 @@ class _Daemon:
             return
         for name in self.config.local.preload:
             try:
-                await self._pool.preload(name)
+                await self._pool.load(name)
                 _log.info("preloaded %s", name)
             except AttemptFailed as failed:
                 _log.error("could not preload %s: %s", name, failed.failure.message)

@@ -9,6 +9,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 import gateway
@@ -37,21 +38,26 @@ def test_every_command_of_the_readme_runs() -> None:
             assert done.returncode == 0, (command, done.stderr)
 
 
-async def test_the_curl_of_the_readme_is_answered() -> None:
-    [block] = [block for block in BLOCKS if block.startswith("curl ")]
+async def test_every_curl_of_the_readme_is_answered() -> None:
+    counted, called = [block for block in BLOCKS if block.startswith("curl ")]
+    with tempfile.TemporaryDirectory(prefix="mlxg-") as folder:
+        async with running(Path(folder) / "home") as daemon, daemon.http() as http:
+            lines = (await _curl(http, counted)).split("\n\n")
+            message = json.loads(await _curl(http, called))["choices"][0]["message"]
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks) == "1 2 3 4 5 6 7 8 9 10"
+    assert json.loads(message["tool_calls"][0]["function"]["arguments"]) == {"city": "Paris"}
+
+
+async def _curl(http: aiohttp.ClientSession, block: str) -> str:
+    """What the command of a block would print."""
     words = shlex.split(block.replace("\\\n", " "))
     url = next(word for word in words if word.startswith("http"))
     kind = words[words.index("-H") + 1].partition(": ")
-    with tempfile.TemporaryDirectory(prefix="mlxg-") as folder:
-        async with running(Path(folder) / "home") as daemon, daemon.http() as http:
-            path = "/" + url.split("/", 3)[3]
-            async with http.post(
-                path, data=words[words.index("-d") + 1], headers={kind[0]: kind[2]}
-            ) as reply:
-                assert reply.status == 200
-                lines = (await reply.text()).split("\n\n")
-    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
-    assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks) == "1 2 3 4 5 6 7 8 9 10"
+    body = words[words.index("-d") + 1]
+    async with http.post("/" + url.split("/", 3)[3], data=body, headers={kind[0]: kind[2]}) as reply:
+        assert reply.status == 200
+        return await reply.text()
 
 
 def test_the_readme_names_the_make_targets_that_exist() -> None:

@@ -23,6 +23,21 @@ class Live(Protocol):
     def local_models(self) -> list[dict[str, Any]]:
         """The local models with their states."""
 
+    async def show_model(self, name: str) -> dict[str, Any]:
+        """All that is known of a local model."""
+
+    async def load_model(self, name: str) -> dict[str, Any]:
+        """Bring it into the memory, and say what it takes there."""
+
+    async def unload_model(self, name: str) -> dict[str, Any]:
+        """Let it go from the memory; refused while it is in use."""
+
+    async def bench_model(self, name: str) -> dict[str, Any]:
+        """Measure it."""
+
+    async def look(self) -> None:
+        """Read the disk again: a model came or went."""
+
     def explain(self, model: str) -> dict[str, Any]:
         """Where a request for `model` would go now; begins with `admin.explain.explain`."""
 

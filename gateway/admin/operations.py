@@ -6,14 +6,25 @@ import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from gateway.admin import clients, credentials, db, explain, models, policies, rules, status, upstreams
+from gateway.admin import (
+    clients,
+    credentials,
+    db,
+    explain,
+    models,
+    policies,
+    removal,
+    rules,
+    status,
+    upstreams,
+)
 from gateway.admin.arguments import WrongArguments, read_arguments
 from gateway.admin.context import Context, Live, Operation
 from gateway.errors import ConfigError, MissingError
 
 __all__ = ["OPERATIONS", "Context", "Live", "Operation", "run"]
 
-_NOUNS = (rules, policies, upstreams, credentials, clients, models, explain, status, db)
+_NOUNS = (rules, policies, upstreams, credentials, clients, models, removal, explain, status, db)
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
     {operation.name: operation for noun in _NOUNS for operation in noun.TABLE.operations}

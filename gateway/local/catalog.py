@@ -123,6 +123,15 @@ def read_folder(name: str, folder: Path, *, root: Path) -> ModelFolder | None:
     )
 
 
+def is_usable(config: Path) -> bool:
+    """Whether a model with this config.json would be listed; asked before its weights are fetched."""
+    try:
+        found = msgspec.json.decode(config.read_bytes()) if config.stat().st_size <= _MAX_CONFIG else None
+    except (OSError, msgspec.DecodeError, RecursionError):
+        return False
+    return isinstance(found, dict) and _sane(found)
+
+
 def _sane(config: dict[str, Any]) -> bool:
     kind = config.get("model_type")
     return isinstance(kind, str) and _MODEL_TYPE.fullmatch(kind) is not None

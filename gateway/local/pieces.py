@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["content", "reasoning", "tool", "broken tool"]
+Kind = Literal["content", "reasoning", "tool", "tool end", "broken tool"]
 
 
 class Piece(NamedTuple):
-    """Some text of one kind. `tool` is the whole text of a call, `broken tool` of one that has no end."""
+    """Some text of one kind. `tool` is a piece of a call; `tool end` says that the call is complete,
+    `broken tool` that the answer ended inside of it.
+    """
 
     kind: Kind
     text: str

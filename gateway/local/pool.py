@@ -1,67 +1,77 @@
-"""The pool of local models: a backend whose answers are generated in this process.
+"""The pool of local models: a backend whose answers are generated on this machine.
 
-It knows what is on the disk and what is in memory, admits or refuses, and leaves the work to an
+It knows what is on the disk and what is in memory, admits or refuses, and leaves the work to the
 engine behind a mailbox. Neither MLX nor anything heavy is imported before a model is needed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import msgspec
 
 from gateway.backend import AttemptFailed, Call
 from gateway.config import Local
 from gateway.errors import RequestError
 from gateway.failover.outcome import Failure, Outcome
 from gateway.local.catalog import Catalog
+from gateway.local.child import EngineChild
 from gateway.local.engine.thread import EngineThread
 from gateway.local.fields import Unsupported
-from gateway.local.host import Deliver, Host, Ticket
+from gateway.local.host import Host
 from gateway.local.mailbox import (
     Accepted,
     EngineSettings,
     EngineTransport,
+    Finished,
     ModelChanged,
+    ModelFacts,
     ModelFolder,
-    Refused,
 )
-from gateway.local.output import Answer
+from gateway.local.memory import footprint, machine_bytes
+from gateway.local.options import Asked
+from gateway.local.paths import PATHS, read_body, reader_of
 from gateway.local.reply import LocalReply
-from gateway.local.request import ChatRequest, read_chat
-from gateway.local.residency import Verdict, decide
+from gateway.local.request import Generate, Work
+from gateway.local.residents import Residents, State
 from gateway.local.scheduler import Full, Scheduler
+from gateway.local.settings import Choices, engine_settings
+from gateway.local.speed import Speed, Speeds
+from gateway.local.trial import trial
+from gateway.local.worker import Deliver, Ticket
 
-CHAT = "/v1/chat/completions"
 _BIG_BODY = 128 * 1024  # larger ones are read in a thread
-_FAILED_S = 60.0  # a model that could not be loaded is not tried again before, unless its folder changes
+_TEND_S = 1.0
 _GIB = 1024**3
 
-State = Literal["cold", "loading", "ready", "failed"]
+MakeEngine = Callable[[EngineSettings, Deliver], EngineTransport]
 
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
     """A model on this disk and what it is doing."""
 
-    name: str
-    path: str
-    size_bytes: int
+    folder: ModelFolder
     state: State
-    context: int
+    progress: float  # of a load, 0 to 1
+    pinned: bool
+    idle_s: float | None  # None: it is not in memory, or in use
+    facts: ModelFacts | None
+    speed: Speed
 
+    @property
+    def name(self) -> str:
+        return self.folder.name
 
-@dataclass(frozen=True, slots=True)
-class _FailedLoad:
-    fingerprint: str
-    until: float
-    failure: Failure
+    @property
+    def path(self) -> str:
+        return self.folder.path
 
 
 class LocalPool:
@@ -72,24 +82,30 @@ class LocalPool:
         config: Local,
         home: Path,
         *,
-        engine: Callable[[EngineSettings, Deliver], EngineTransport] = EngineThread,
+        engine: MakeEngine | None = None,
+        measure: Callable[[int | None], int] = footprint,
     ) -> None:
         self._config = config
         self._catalog = Catalog(config, home)
-        self._limit_bytes = int(config.memory_limit_gb * _GIB) or int(_machine_bytes() * 0.7)
-        settings = EngineSettings(
-            batch_size=config.batch_size,
-            prefill_step=config.prefill_step,
-            default_max_tokens=config.default_max_tokens,
-            cache_bytes=min(_GIB, self._limit_bytes // 8),
-        )
-        self._host = Host(partial(engine, settings), self, step_limit_s=config.step_limit_s)
+        self._measure = measure
+        self._limit_bytes = int(config.memory_limit_gb * _GIB) or int(machine_bytes() * 0.7)
+        one_each = config.isolation == "process"
+        make = engine or (EngineChild if one_each else EngineThread)
+        settings = engine_settings(config, home, self._limit_bytes)
+        self._host = Host(partial(make, settings), self, step_limit_s=config.step_limit_s, one_each=one_each)
         self._scheduler = Scheduler(batch_size=config.batch_size, max_queue=config.max_queue)
-        self._states: dict[str, State] = {}  # by path; what is not here is cold
-        self._resident: dict[str, ModelFolder] = {}  # loading or ready, as they were on disk then
-        self._failed: dict[str, _FailedLoad] = {}
-        self._waiting_for: dict[str, list[asyncio.Future[Failure | None]]] = {}
+        self._speeds = Speeds(home / "speeds.json")
+        self._residents = Residents(
+            lambda: self._host,
+            self._scheduler,
+            limit_bytes=self._limit_bytes,
+            pinned=frozenset(config.pinned),
+            keep_alive_s=config.keep_alive_s,
+            grown=self._grown,
+        )
+        self._choices = Choices(config)
         self._refreshing: asyncio.Task[Any] | None = None
+        self._tending: asyncio.Task[None] | None = None
         self._closed = False
 
     # --- what the daemon does with it -------------------------------------------------------
@@ -98,20 +114,49 @@ class LocalPool:
         """Read the disk; MLX is not imported."""
         if self._config.enabled:
             await asyncio.to_thread(self._catalog.refresh)
+            await asyncio.to_thread(self._speeds.read)
 
-    async def preload(self, name: str) -> None:
+    async def load(self, name: str) -> LocalModel:
         """Have a model resident; raises AttemptFailed when it can't be."""
-        folder = await self._find(name)
-        self._check_loadable(folder)
-        if self._states.get(folder.path) == "ready":
-            return
-        done: asyncio.Future[Failure | None] = asyncio.get_running_loop().create_future()
-        self._waiting_for.setdefault(folder.path, []).append(done)
-        self._note_loading(folder)
-        self._host.load(folder)
-        failure = await done
-        if failure is not None:
-            raise AttemptFailed(failure)
+        folder = await self._named(name)
+        self._tend_on()
+        await self._residents.load(folder)
+        return self._seen(folder)
+
+    async def unload(self, name: str) -> LocalModel:
+        """Let a model go; raises AttemptFailed when it is in use."""
+        folder = await self._named(name)
+        if not await self._residents.unload(folder.path):
+            message = f"{name} is in use; stop what uses it, or wait"
+            raise _failed(Outcome.OVERLOADED, message, 409, code="model_in_use")
+        return self._seen(folder)
+
+    async def find(self, name: str) -> LocalModel:
+        """One model of this disk; raises AttemptFailed where there is none."""
+        return self._seen(await self._named(name))
+
+    async def measure(self, name: str) -> dict[str, Any]:
+        """Load a model and try how fast it is; raises AttemptFailed."""
+        model = await self.load(name)
+        assert model.facts is not None
+        facts = model.facts
+
+        async def ask(work: Generate) -> Finished:
+            ticket = self._enter(model.folder, work)
+            try:
+                return await ticket.until(Finished)
+            finally:
+                self._host.cancel(ticket)
+
+        found = await trial(
+            ask, vocabulary=facts.vocabulary, context=model.folder.context, batched=facts.batched
+        )
+        await asyncio.to_thread(self._speeds.write)
+        return {"model": name, "load_s": round(facts.load_s, 3), **found}
+
+    def draft_of(self, name: str) -> str | None:
+        """The draft model that the configuration names for a model."""
+        return self._choices.draft_of(name)
 
     def rescan(self) -> None:
         """A model was added or removed: the next one who asks reads the disk again."""
@@ -127,10 +172,14 @@ class LocalPool:
         the process must leave by `os._exit`.
         """
         self._closed = True
-        if self._refreshing is not None:
-            await asyncio.wait([self._refreshing])
+        if self._tending is not None:
+            self._tending.cancel()
+        tasks = [task for task in (self._refreshing, self._tending) if task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
         ended = await self._host.close(deadline)
-        self.engine_lost()  # whoever waits for a model is told
+        await asyncio.to_thread(self._speeds.write)
+        self.engine_lost(None)  # whoever waits for a model is told
         return ended
 
     # --- what others may ask ----------------------------------------------------------------
@@ -140,10 +189,7 @@ class LocalPool:
         if not self._config.enabled:
             return []
         self._refresh_soon()
-        return [
-            LocalModel(m.name, m.path, m.size_bytes, self._states.get(m.path, "cold"), m.context)
-            for m in self._catalog.models.values()
-        ]
+        return [self._seen(folder) for folder in self._catalog.models.values()]
 
     def knows(self, name: str) -> bool:
         if not self._config.enabled:
@@ -154,7 +200,7 @@ class LocalPool:
     def wait_s(self, name: str) -> float:
         """How long a new request for this model would probably wait for its place."""
         folder = self._catalog.models.get(name)
-        return 0.0 if folder is None else self._scheduler.wait_s(folder.path)
+        return 0.0 if folder is None else self._scheduler.wait_s(folder.path, time.monotonic())
 
     def queued(self, name: str) -> int:
         """How many requests wait for a place at this model."""
@@ -164,20 +210,22 @@ class LocalPool:
     def stats(self) -> dict[str, Any]:
         """Figures for status and metrics; cheap."""
         counters = self._host.counters()
-        paths = {m.path: m.name for m in self._catalog.models.values()}
+        names = {m.path: m.name for m in self._catalog.models.values()}
         return {
             "engine": self._host.phase(),
             "engines_lost": self._host.replaced,
+            "isolation": self._config.isolation,
             "memory_limit_bytes": self._limit_bytes,
+            "memory_used_bytes": self._grown(),
             "models": {
-                paths.get(path, path): {
-                    "state": state,
+                names.get(path, path): {
+                    "state": self._residents.state(path),
                     "running": self._scheduler.running(path),
                     "waiting": self._scheduler.waiting(path),
                 }
-                for path, state in self._states.items()
+                for path in self._residents.paths
             },
-            **{name: getattr(counters, name) for name in counters.__struct_fields__},
+            **msgspec.structs.asdict(counters),
         }
 
     # --- Backend ----------------------------------------------------------------------------
@@ -186,25 +234,12 @@ class LocalPool:
         """Admit the request, wait until its model is there and its prompt fits, give the reply."""
         name = self._check_call(call)
         folder = await self._find(name)
-        request = await self._read(call)
-        self._check_loadable(folder)
-        ticket = self._host.ticket(folder)
-        place = self._scheduler.admit(folder.path, ticket.id, time.monotonic())
-        if isinstance(place, Full):
-            raise AttemptFailed(
-                Failure(
-                    outcome=Outcome.OVERLOADED,
-                    message=f"the queue of local model {name} is full ({place.waiting} wait)",
-                    status=503,
-                    code="queue_full",
-                    retry_after_s=place.retry_after_s,
-                )
-            )
-        self._note_loading(folder)
+        asked = await self._read(call)
+        await self._residents.room(folder, deadline)
+        ticket = self._enter(folder, asked.work)
         try:
-            self._host.submit(ticket, request)
             async with asyncio.timeout_at(deadline):
-                await _accepted(ticket)
+                await ticket.until(Accepted)
         except TimeoutError as error:
             self._host.cancel(ticket)
             message = f"local model {name} was not ready in time"
@@ -212,27 +247,34 @@ class LocalPool:
         except BaseException:
             self._host.cancel(ticket)
             raise
-        answer = Answer(
-            answer_id=f"chatcmpl-{uuid.uuid4().hex[:24]}",
-            model=name,
-            created=int(time.time()),
-            fingerprint=f"fp_{folder.fingerprint[:10]}",
-            include_usage=request.include_usage,
-        )
-        return LocalReply(
-            ticket,
-            answer,
-            stream=request.stream,
-            include_usage=request.include_usage,
-            cancel=self._host.cancel,
-        )
+        return LocalReply(ticket, reader_of(call.path, asked, folder), cancel=self._host.cancel)
+
+    def _enter(self, folder: ModelFolder, work: Work) -> Ticket:
+        """Admit a request and hand it to the engine; raises AttemptFailed where there is no room."""
+        self._residents.check(folder)
+        ticket = self._host.ticket(folder, work.rows)
+        place = self._scheduler.admit(folder.path, ticket.id, time.monotonic(), places=ticket.rows)
+        if isinstance(place, Full):
+            raise AttemptFailed(
+                Failure(
+                    outcome=Outcome.OVERLOADED,
+                    message=f"the queue of local model {folder.name} is full ({place.waiting} wait)",
+                    status=503,
+                    code="queue_full",
+                    retry_after_s=place.retry_after_s,
+                )
+            )
+        self._residents.claim(folder)
+        self._tend_on()
+        self._host.submit(ticket, work)
+        return ticket
 
     def _check_call(self, call: Call) -> str:
         if self._closed:
             raise _failed(Outcome.OVERLOADED, "the gateway is shutting down", 503)
         if not self._config.enabled:
             raise _failed(Outcome.MODEL_MISSING, "local models are switched off (local.enabled)", 404)
-        if call.path != CHAT or call.method != "POST":
+        if call.path not in PATHS or call.method != "POST":
             message = f"local models don't answer {call.method} {call.path}"
             raise _failed(Outcome.UNSUPPORTED, message, 400, code="unsupported_path")
         if not call.model:
@@ -242,14 +284,15 @@ class LocalPool:
             )
         return call.model
 
-    async def _read(self, call: Call) -> ChatRequest:
+    async def _read(self, call: Call) -> Asked:
         data = call.body.data if call.body is not None else b""
+        read = partial(read_body, call.path)
         try:
             if data is None:
                 raise Unsupported("body", "a body that is streamed can't be answered by a local model")
             if len(data) > _BIG_BODY:
-                return await asyncio.to_thread(read_chat, data)
-            return read_chat(data)
+                return await asyncio.to_thread(read, data)
+            return read(data)
         except RequestError as error:
             outcome = Outcome.UNSUPPORTED if isinstance(error, Unsupported) else Outcome.CLIENT_FAULT
             raise _failed(outcome, str(error), error.status, code=error.code, param=error.param) from error
@@ -257,48 +300,37 @@ class LocalPool:
     async def _find(self, name: str) -> ModelFolder:
         """The folder of `name`; the disk is asked again when it may have changed."""
         found = self._catalog.models.get(name)
-        resident = found is not None and self._states.get(found.path) in ("ready", "loading")
+        resident = found is not None and self._residents.known(found.path)
         if not resident and self._catalog.stale:
             found = (await asyncio.to_thread(self._catalog.refresh)).get(name)
         if found is None:
             message = f"there is no local model {name!r}; `mlx-gateway models list` shows them"
             raise _failed(Outcome.MODEL_MISSING, message, 404, code="model_not_found", param="model")
-        return found
+        return self._choices.of(found, self._catalog.models)
 
-    def _check_loadable(self, folder: ModelFolder) -> None:
-        """Refuse at once what failed a moment ago or what does not fit into the memory."""
-        rest = self._host.tired
-        if rest > 0:
-            raise AttemptFailed(
-                Failure(
-                    outcome=Outcome.LOCAL_FAULT,
-                    message="the local engine failed several times and rests",
-                    status=503,
-                    code="engine_failed",
-                    retry_after_s=rest,
-                )
-            )
-        failed = self._failed.get(folder.path)
-        if failed is not None:
-            if failed.fingerprint == folder.fingerprint and time.monotonic() < failed.until:
-                raise AttemptFailed(failed.failure)
-            del self._failed[folder.path]
-        sizes = {path: known.size_bytes for path, known in self._resident.items()}
-        decision = decide(folder.path, folder.size_bytes, sizes, self._limit_bytes)
-        if decision.verdict in (Verdict.RESIDENT, Verdict.LOAD):
-            return
-        need, limit = decision.needed_bytes / _GIB, self._limit_bytes / _GIB
-        sentence = f"local model {folder.name} needs about {need:.1f} GiB"
-        if decision.verdict is Verdict.TOO_LARGE:
-            message = f"{sentence}; the limit is {limit:.1f} GiB (local.memory_limit_gb)"
-            raise _failed(Outcome.LOCAL_FAULT, message, 503, code="model_too_large")
-        message = f"{sentence}; {max(0.0, decision.free_bytes / _GIB):.1f} GiB are free"
-        raise _failed(Outcome.OVERLOADED, message, 503, code="memory_full")
+    async def _named(self, name: str) -> ModelFolder:
+        """The folder that a command names; it may have been put there a moment ago."""
+        if name not in self._catalog.models:
+            await self.look()
+        return await self._find(name)
 
-    def _note_loading(self, folder: ModelFolder) -> None:
-        if folder.path not in self._resident:
-            self._resident[folder.path] = folder
-            self._states[folder.path] = "loading"
+    def _seen(self, folder: ModelFolder) -> LocalModel:
+        path, stay = folder.path, self._residents.stay(folder.path)
+        idle = None
+        if stay is not None and stay.ready and not self._scheduler.busy(path):
+            idle = time.monotonic() - stay.idle_since
+        return LocalModel(
+            folder=self._choices.of(folder, self._catalog.models),
+            state=self._residents.state(path),
+            progress=stay.progress if stay is not None else 0.0,
+            pinned=folder.name in self._config.pinned,
+            idle_s=idle,
+            facts=stay.facts if stay is not None else None,
+            speed=self._speeds.of(folder.fingerprint),
+        )
+
+    def _grown(self) -> int:
+        return self._host.grown(self._measure)
 
     def _refresh_soon(self) -> None:
         if not self._catalog.stale:
@@ -313,52 +345,38 @@ class LocalPool:
                 asyncio.to_thread(self._catalog.refresh), name="local-catalog"
             )
 
-    # --- host.Listener ----------------------------------------------------------------------
+    def _tend_on(self) -> None:
+        """From the first model on somebody looks after them."""
+        if self._tending is None:
+            self._tending = asyncio.get_running_loop().create_task(self._tend(), name="local-residency")
+
+    async def _tend(self) -> None:
+        while True:
+            await asyncio.sleep(min(_TEND_S, self._config.keep_alive_s or _TEND_S))
+            self._residents.tend()
+
+    # --- worker.Listener --------------------------------------------------------------------
 
     def began(self, ticket: Ticket) -> None:
         self._scheduler.began(ticket.model.path, ticket.id, time.monotonic())
 
+    def finished(self, ticket: Ticket, event: Finished) -> None:
+        self._speeds.learn(ticket.model.fingerprint, event, ticket.rows)
+
     def ended(self, ticket: Ticket) -> None:
         self._scheduler.left(ticket.model.path, ticket.id, time.monotonic())
+        self._residents.idle(ticket.model.path)
 
     def model_changed(self, event: ModelChanged) -> None:
-        path = event.model.path
-        self._states[path] = event.state
-        if event.state == "failed" and event.failure is not None:
-            self._resident.pop(path, None)
-            until = time.monotonic() + _FAILED_S
-            self._failed[path] = _FailedLoad(event.model.fingerprint, until, event.failure)
-        if event.state in ("ready", "failed"):
-            self._tell(path, event.failure)
+        if event.facts is not None:
+            self._speeds.loaded(event.model.fingerprint, event.facts.load_s)
+        self._residents.changed(event)
 
-    def engine_lost(self) -> None:
-        self._states.clear()
-        self._resident.clear()
-        failure = Failure(outcome=Outcome.LOCAL_FAULT, message="the local engine was lost", status=503)
-        for path in list(self._waiting_for):
-            self._tell(path, failure)
-
-    def _tell(self, path: str, failure: Failure | None) -> None:
-        for waiter in self._waiting_for.pop(path, []):
-            if not waiter.done():
-                waiter.set_result(failure)
-
-
-async def _accepted(ticket: Ticket) -> None:
-    """Wait until the engine has accepted the request; raise what it says instead."""
-    while True:
-        event = await ticket.take()
-        if isinstance(event, Accepted):
-            return
-        if isinstance(event, Refused):
-            raise AttemptFailed(event.failure)
+    def engine_lost(self, path: str | None) -> None:
+        self._residents.lost(path)
 
 
 def _failed(
     outcome: Outcome, message: str, status: int, *, code: str | None = None, param: str | None = None
 ) -> AttemptFailed:
     return AttemptFailed(Failure(outcome=outcome, message=message, status=status, code=code, param=param))
-
-
-def _machine_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.local.fields import Unsupported
-from gateway.local.request import ChatRequest
+from gateway.local.request import Chat
 
 _PATHS = re.compile(r"(?:[A-Za-z]:)?[\\/][^\s'\"]+")
 # Rendered text per token; no tokenizer makes longer tokens. Text beyond this is too long for sure.
 MOST_CHARS_PER_TOKEN = 128
 
 
-def template_args(request: ChatRequest, template: str, *, has_thinking: bool) -> dict[str, Any]:
-    """The arguments of the template for this request; raise Unsupported where it knows no such thing."""
-    args: dict[str, Any] = dict(request.template_args)
-    if request.tools:
-        args["tools"] = request.tools
-    if request.prefill:
+def template_args(
+    prompt: Chat, tools: list[dict[str, Any]], template: str, *, has_thinking: bool
+) -> dict[str, Any]:
+    """The arguments of the template for this chat; raise Unsupported where it knows no such thing."""
+    args: dict[str, Any] = dict(prompt.template_args)
+    if tools:
+        args["tools"] = tools
+    if prompt.prefill:
         args["continue_final_message"] = True
     else:
         args["add_generation_prompt"] = True
-    effort = request.reasoning_effort
+    effort = prompt.reasoning_effort
     if effort is None:
         return args
     if "reasoning_effort" in template:
@@ -34,10 +37,27 @@ def template_args(request: ChatRequest, template: str, *, has_thinking: bool) ->
     return args
 
 
-def far_too_long(request: ChatRequest, context: int) -> bool:
+def far_too_long(prompt: Chat, context: int) -> bool:
     """Can these messages never fit? Said before a template is run: it may take quadratic time."""
-    size = sum(len(message["content"]) for message in request.messages)
-    return len(request.messages) > context or size > context * MOST_CHARS_PER_TOKEN
+    size = sum(len(message["content"]) for message in prompt.messages)
+    return len(prompt.messages) > context or size > context * MOST_CHARS_PER_TOKEN
+
+
+def shared_parts(messages: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Beginnings of a conversation that other requests may have too: its system messages (with a user's
+    message behind them, since most templates want one), and all of it.
+    """
+    system = [message for message in messages if message["role"] == "system"]
+    parts = [[*system, {"role": "user", "content": ""}]] if system else []
+    return [*parts, list(messages)]
+
+
+def common_length(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences have in common at their start."""
+    for index, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return index
+    return min(len(one), len(other))
 
 
 def refusal(sentence: str) -> str:

@@ -2,70 +2,127 @@
 
 from __future__ import annotations
 
+import array
 from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 from gateway.backend import AttemptFailed, Framing
-from gateway.local.host import Ticket
-from gateway.local.mailbox import Called, Delta, Finished, Refused, ToolCall
-from gateway.local.output import DONE, Answer
+from gateway.local.embedding import embedding_list
+from gateway.local.mailbox import (
+    CallBegan,
+    CallDelta,
+    Delta,
+    Ended,
+    Finished,
+    Refused,
+    TicketEvent,
+    Vectors,
+)
+from gateway.local.output import DONE, Answer, Collected
+from gateway.local.worker import Ticket
+
+_JSON = (("content-type", "application/json"),)
+_EVENTS = (("content-type", "text/event-stream"),)
+
+
+class Reader(Protocol):
+    """Makes the items of a reply of what the engine says."""
+
+    framing: Framing
+
+    def items(self, ticket: Ticket) -> AsyncIterator[bytes]: ...
 
 
 class LocalReply:
     """An answer that the engine has accepted; `aclose` takes it out of the batch within a step."""
 
-    def __init__(
-        self,
-        ticket: Ticket,
-        answer: Answer,
-        *,
-        stream: bool,
-        include_usage: bool,
-        cancel: Callable[[Ticket], None],
-    ) -> None:
-        self._ticket, self._answer, self._cancel = ticket, answer, cancel
-        self._include_usage = include_usage
+    def __init__(self, ticket: Ticket, reader: Reader, *, cancel: Callable[[Ticket], None]) -> None:
+        self._ticket, self._reader, self._cancel = ticket, reader, cancel
         self.status = 200
-        self.framing = Framing.EVENTS if stream else Framing.WHOLE
-        kind = "text/event-stream" if stream else "application/json"
-        self.headers: tuple[tuple[str, str], ...] = (("content-type", kind),)
+        self.framing = reader.framing
+        self.headers: tuple[tuple[str, str], ...] = _EVENTS if self.framing is Framing.EVENTS else _JSON
 
     def chunks(self) -> AsyncIterator[bytes]:
-        return self._stream() if self.framing is Framing.EVENTS else self._whole()
+        return self._reader.items(self._ticket)
 
     async def aclose(self) -> None:
         self._cancel(self._ticket)
 
-    async def _stream(self) -> AsyncIterator[bytes]:
-        answer, ticket = self._answer, self._ticket
-        yield answer.role()
+
+class Stream:
+    """A chunk for whatever has come, one after the other."""
+
+    framing = Framing.EVENTS
+
+    def __init__(self, answer: Answer, *, choices: int, include_usage: bool) -> None:
+        self._answer, self._choices, self._include_usage = answer, choices, include_usage
+
+    async def items(self, ticket: Ticket) -> AsyncIterator[bytes]:
+        answer = self._answer
+        for chunk in answer.opening(self._choices):
+            yield chunk
         while True:
             event = await ticket.take()
             if isinstance(event, Delta):
-                text = ticket.more_text(event)
-                yield answer.reasoning(text) if event.reasoning else answer.content(text)
-            elif isinstance(event, Called):
-                yield answer.called(event)
+                yield answer.delta(ticket.more(event))
+            elif isinstance(event, CallDelta):
+                yield answer.call_delta(event)
+            elif isinstance(event, CallBegan):
+                yield answer.call_began(event)
+            elif isinstance(event, Ended):
+                yield answer.ended(event)
             elif isinstance(event, Finished):
-                yield answer.finished(event.reason)
                 if self._include_usage:
                     yield answer.usage(event)
                 yield DONE
                 return
-            elif isinstance(event, Refused):
-                raise AttemptFailed(event.failure)
+            else:
+                _check(event)
 
-    async def _whole(self) -> AsyncIterator[bytes]:
-        text: list[str] = []
-        reasoning: list[str] = []
-        calls: list[ToolCall] = []
+
+class Whole:
+    """One body, when all choices are complete."""
+
+    framing = Framing.WHOLE
+
+    def __init__(self, answer: Answer, *, choices: int) -> None:
+        self._answer = answer
+        self._answers = [Collected() for _ in range(choices)]
+
+    async def items(self, ticket: Ticket) -> AsyncIterator[bytes]:
         while True:
-            event = await self._ticket.take()
-            if isinstance(event, Delta):
-                (reasoning if event.reasoning else text).append(event.text)
-            elif isinstance(event, Called):
-                calls.append(event.call)
-            elif isinstance(event, Refused):
-                raise AttemptFailed(event.failure)
+            event = await ticket.take()
+            if isinstance(event, Delta | CallBegan | CallDelta | Ended):
+                self._answers[event.choice].take(event)
             elif isinstance(event, Finished):
-                yield self._answer.whole("".join(text), "".join(reasoning), calls, event)
+                yield self._answer.whole(self._answers, event)
                 return
+            else:
+                _check(event)
+
+
+class Embedding:
+    """The vectors of all inputs."""
+
+    framing = Framing.WHOLE
+
+    def __init__(self, model: str, *, packed: bool) -> None:
+        self._model, self._packed = model, packed
+
+    async def items(self, ticket: Ticket) -> AsyncIterator[bytes]:
+        vectors: list[array.array[float]] = []
+        while True:
+            event = await ticket.take()
+            if isinstance(event, Vectors):
+                vectors = [array.array("f", data) for data in event.data]
+            elif isinstance(event, Finished):
+                found = [vector.tolist() for vector in vectors]
+                yield embedding_list(self._model, found, tokens=event.prompt_tokens, packed=self._packed)
+                return
+            else:
+                _check(event)
+
+
+def _check(event: TicketEvent) -> None:
+    if isinstance(event, Refused):
+        raise AttemptFailed(event.failure)

@@ -1,13 +1,13 @@
-"""PURE: which models may be in memory together.
+"""PURE: which models may be in memory together, and which one goes for another.
 
 The size of a model is known before it is loaded: its weights on disk, and a share for caches and
-buffers. Here a model is only ever refused; the decision already names what would be evicted, so
-that its caller need not change when eviction comes.
+buffers. What the process really takes counts too where it is more than these sums: answers,
+prompts that are kept, what was not foreseen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -19,19 +19,31 @@ class Verdict(Enum):
     """What is to be done about a model that is asked for."""
 
     RESIDENT = "resident"
-    LOAD = "load"
-    NO_ROOM = "no room"  # others have the memory now
+    LOAD = "load"  # after `evict` has gone
+    NO_ROOM = "no room"  # others have the memory now, and are needed
     TOO_LARGE = "too large"  # it would not fit alone
 
 
 @dataclass(frozen=True, slots=True)
+class Occupant:
+    """A model that is in memory, or on its way there. `used` counts up with each use of any model."""
+
+    path: str
+    weight_bytes: int
+    used: int
+    busy: bool = False  # requests run, or it is just being loaded
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """The verdict, the memory it is about, and the models that go first."""
+    """The verdict, the memory it is about, the models that go first, and whether kept prompts go too."""
 
     verdict: Verdict
     needed_bytes: int
     free_bytes: int
     evict: tuple[str, ...] = ()
+    prompts: int | None = None  # how many bytes of them may stay; None: as many as there are
 
 
 def footprint(weight_bytes: int) -> int:
@@ -39,12 +51,49 @@ def footprint(weight_bytes: int) -> int:
     return int(weight_bytes * _OVERHEAD) + _HEADROOM_BYTES
 
 
-def decide(wanted: str, weight_bytes: int, resident: Mapping[str, int], limit_bytes: int) -> Decision:
-    """May `wanted` be loaded beside the `resident` ones (weights in bytes, those loading included)?"""
+def decide(
+    wanted: str,
+    weight_bytes: int,
+    occupants: Iterable[Occupant],
+    limit_bytes: int,
+    *,
+    grown_bytes: int = 0,
+    prompt_bytes: int = 0,
+) -> Decision:
+    """May `wanted` be loaded beside what is there?
+
+    `grown_bytes` is by how much the process grew since it had no model, `prompt_bytes` what of it are
+    prompts that may go. Evicted are those that nobody needs, least recently used first, no more than
+    needed; a model in use and a pinned one never.
+    """
+    there = list(occupants)
     needed = footprint(weight_bytes)
-    free = limit_bytes - sum(footprint(size) for size in resident.values())
-    if wanted in resident:
+    known = sum(footprint(one.weight_bytes) for one in there)
+    hard = max(known, grown_bytes - prompt_bytes)
+    free = limit_bytes - hard
+    if any(one.path == wanted for one in there):
         return Decision(Verdict.RESIDENT, needed, free)
     if needed > limit_bytes:
         return Decision(Verdict.TOO_LARGE, needed, free)
-    return Decision(Verdict.LOAD if needed <= free else Verdict.NO_ROOM, needed, free)
+    evict: list[str] = []
+    for one in sorted(there, key=lambda one: one.used):
+        if needed <= free:
+            break
+        if not one.busy and not one.pinned:
+            evict.append(one.path)
+            free += footprint(one.weight_bytes)
+    if needed > free:
+        return Decision(Verdict.NO_ROOM, needed, limit_bytes - hard)
+    prompts = free - needed if prompt_bytes > free - needed else None
+    return Decision(Verdict.LOAD, needed, free, tuple(evict), prompts)
+
+
+def expired(occupants: Iterable[Occupant], idle_s: dict[str, float], keep_alive_s: float) -> list[str]:
+    """Those that nobody has asked for in so long; never one in use or pinned. 0 keeps all."""
+    if not keep_alive_s:
+        return []
+    return [
+        one.path
+        for one in occupants
+        if not one.busy and not one.pinned and idle_s.get(one.path, 0.0) >= keep_alive_s
+    ]

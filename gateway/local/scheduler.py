@@ -7,6 +7,7 @@ here reads a clock.
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
 
 _WEIGHT = 0.25  # of the newest observation in the running mean
@@ -31,11 +32,16 @@ class Full:
 
 @dataclass(slots=True)
 class _Line:
-    """The requests of one model."""
+    """The requests of one model, each with the places it takes."""
 
-    waiting: dict[int, float] = field(default_factory=dict)  # id -> since
-    running: dict[int, float] = field(default_factory=dict)
+    width: int  # the places of its batch
+    waiting: dict[int, int] = field(default_factory=dict)  # id -> places
+    running: dict[int, tuple[int, float]] = field(default_factory=dict)  # id -> places, since
     held_s: float | None = None  # running mean of the time that a place was held
+
+    @property
+    def places(self) -> int:
+        return sum(self.waiting.values()) + sum(places for places, _ in self.running.values())
 
 
 class Scheduler:
@@ -46,55 +52,75 @@ class Scheduler:
         self._max_queue = max_queue
         self._lines: dict[str, _Line] = {}
 
-    def admit(self, model: str, number: int, now: float) -> Admitted | Full:
-        """Take the request into the line of `model`, if there is room."""
-        line = self._lines.setdefault(model, _Line())
-        inside = len(line.waiting) + len(line.running)
-        if inside >= self._places + self._max_queue:
-            retry = max(_LEAST_RETRY_S, self._drain_s(line))
-            return Full(retry_after_s=retry, waiting=inside - self._places)
-        wait = self._wait_s(line)
-        line.waiting[number] = now
+    def one_at_a_time(self, model: str) -> None:
+        """This model has no batch."""
+        self._lines.setdefault(model, _Line(1)).width = 1
+
+    def admit(self, model: str, number: int, now: float, *, places: int = 1) -> Admitted | Full:
+        """Take the request into the line of `model`, if there is room. One that comes to an empty line is
+        always taken, however many places it wants.
+        """
+        line = self._lines.setdefault(model, _Line(self._places))
+        inside = line.places
+        if inside and inside + places > line.width + self._max_queue:
+            retry = max(_LEAST_RETRY_S, _wait_s(line, now, behind=False))
+            return Full(retry_after_s=retry, waiting=max(0, inside - line.width))
+        wait = _wait_s(line, now)
+        line.waiting[number] = places
         return Admitted(wait)
 
     def began(self, model: str, number: int, now: float) -> None:
         """The request has its place in the batch."""
         line = self._lines[model]
-        if line.waiting.pop(number, None) is not None:
-            line.running[number] = now
+        places = line.waiting.pop(number, None)
+        if places is not None:
+            line.running[number] = (places, now)
 
     def left(self, model: str, number: int, now: float) -> None:
         """The request is over, however it ended."""
         line = self._lines[model]
         line.waiting.pop(number, None)
-        since = line.running.pop(number, None)
-        if since is not None:
-            held = max(0.0, now - since)
+        found = line.running.pop(number, None)
+        if found is not None:
+            held = max(0.0, now - found[1])
             line.held_s = held if line.held_s is None else line.held_s + _WEIGHT * (held - line.held_s)
 
-    def wait_s(self, model: str) -> float:
+    def wait_s(self, model: str, now: float) -> float:
         """How long a newcomer would wait for its place."""
         line = self._lines.get(model)
-        return 0.0 if line is None else self._wait_s(line)
+        return 0.0 if line is None else _wait_s(line, now)
 
     def waiting(self, model: str) -> int:
-        """How many wait for a place."""
+        """How many places are waited for."""
         line = self._lines.get(model)
-        return 0 if line is None else max(0, len(line.waiting) + len(line.running) - self._places)
+        return 0 if line is None else max(0, line.places - line.width)
 
     def running(self, model: str) -> int:
-        """How many are in the batch or about to be."""
+        """How many places are taken or about to be."""
         line = self._lines.get(model)
-        return 0 if line is None else min(self._places, len(line.waiting) + len(line.running))
+        return 0 if line is None else min(line.width, line.places)
 
-    def _wait_s(self, line: _Line) -> float:
-        ahead = len(line.waiting) + len(line.running) - self._places + 1
-        return max(0, ahead) * self._place_s(line)
+    def busy(self, model: str) -> bool:
+        """Is anything asked of this model?"""
+        line = self._lines.get(model)
+        return line is not None and bool(line.waiting or line.running)
 
-    def _drain_s(self, line: _Line) -> float:
-        """Until the next place is free, and so one in the queue."""
-        return self._place_s(line)
 
-    def _place_s(self, line: _Line) -> float:
-        """How often a place becomes free while the batch is full."""
-        return (_FIRST_GUESS_S if line.held_s is None else line.held_s) / self._places
+def _wait_s(line: _Line, now: float, *, behind: bool = True) -> float:
+    """Play it through: each place is free when its holder has had it for as long as is usual, and then
+    the next in line takes it. With `behind`, until a newcomer has one; without, until the next is free.
+    """
+    held = _FIRST_GUESS_S if line.held_s is None else line.held_s
+    free = [0.0] * max(0, line.width - line.places)
+    for places, since in line.running.values():
+        # One that has taken longer than usual will take a while longer.
+        free += [max(held - (now - since), held / 4)] * places
+    begun = min(line.width - len(free), sum(line.waiting.values()))
+    free += [held] * max(0, begun)  # admitted, and about to begin
+    if not free:
+        return 0.0
+    heapq.heapify(free)
+    if behind:
+        for _ in range(sum(line.waiting.values()) - max(0, begun)):
+            heapq.heapreplace(free, free[0] + held)
+    return free[0]

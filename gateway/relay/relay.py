@@ -19,6 +19,7 @@ from gateway.failover.outcome import Failure, Outcome
 from gateway.failover.plan import Candidate, CredentialRef, Plan, make_plan
 from gateway.failover.policy import DEFAULT, Policy
 from gateway.failover.session import Session
+from gateway.local.paths import PATHS as LOCAL_PATHS
 from gateway.relay.book import CLIENT_LEFT, finished
 from gateway.relay.exchange import Exchange, Limits
 from gateway.relay.inbound import Inbound
@@ -29,7 +30,6 @@ from gateway.snapshot import AuthStyle, Credential, Snapshot
 from gateway.telemetry import metrics
 from gateway.telemetry.access import access
 from gateway.telemetry.finished import Finished
-from gateway.wire.api import Api
 
 
 class LocalBackend(Backend, Protocol):
@@ -207,10 +207,8 @@ class Relay:
                 Outcome.MODEL_MISSING,
                 f"there is no local model {aim.model!r}; `mlx-gateway models list` shows those there are",
             )
-        if inbound.api is not Api.CHAT:
-            return _failure(
-                Outcome.UNSUPPORTED, f"local models answer /v1/chat/completions, not {inbound.path}"
-            )
+        if inbound.path not in LOCAL_PATHS or inbound.method != "POST":
+            return _failure(Outcome.UNSUPPORTED, f"local models don't answer {inbound.method} {inbound.path}")
         wait_s = self._local.wait_s(aim.model)
         full = wait_s > 0 and self._local.queued(aim.model) >= policy.max_queue
         if full or wait_s > policy.max_wait_s:

@@ -18,6 +18,7 @@ from gateway.relay.inbound import Inbound
 from gateway.relay.relay import Relay
 from gateway.snapshot import Credential, Upstream
 from gateway.store.store import Store
+from gateway.web.stock import Stock
 from gateway.wire.api import Api
 from gateway.wire.body import JsonBody
 from gateway.wire.dialect import Dialect
@@ -38,6 +39,7 @@ class LiveView:
         self._store = store
         self._relay = relay
         self._pool = pool
+        self._stock = Stock(pool)
         self._cloud = cloud
         self._started_at = time.time()
         self._lists: dict[str, tuple[float, Upstream, list[str]]] = {}
@@ -87,18 +89,24 @@ class LiveView:
         }
 
     def local_models(self) -> list[dict[str, Any]]:
-        if self._pool is None:
-            return []
-        return [
-            {
-                "name": m.name,
-                "path": m.path,
-                "size_bytes": m.size_bytes,
-                "state": m.state,
-                "context": m.context,
-            }
-            for m in self._pool.models()
-        ]
+        return self._stock.listed()
+
+    async def show_model(self, name: str) -> dict[str, Any]:
+        return await self._stock.show(name)
+
+    async def load_model(self, name: str) -> dict[str, Any]:
+        return await self._stock.load(name)
+
+    async def unload_model(self, name: str) -> dict[str, Any]:
+        return await self._stock.unload(name)
+
+    async def bench_model(self, name: str) -> dict[str, Any]:
+        return await self._stock.bench(name)
+
+    async def look(self) -> None:
+        """Have the pool read the disk again: a model came or went."""
+        if self._pool is not None:
+            await self._pool.look()
 
     def explain(self, model: str) -> dict[str, Any]:
         """The answer of the store alone, plus the plan that a chat request would get right now."""

@@ -24,7 +24,7 @@ VERBS = {
     "upstreams": "list show add set remove test presets",
     "credentials": "list show add set remove",
     "clients": "list show add set remove",
-    "models": "list",
+    "models": "list show load unload bench rm",
     "db": "backup migrate history requests",
 }
 
@@ -99,7 +99,11 @@ async def test_every_result_is_json(do: Run, tmp_path: Path) -> None:
     for name, operation in OPERATIONS.items():
         if not operation.reads or name in ("status", "upstreams.test"):
             continue
-        wanted = {"policies.show": {"name": "default"}, "clients.show": {"name": "laptop"}}.get(name)
+        wanted = {
+            "policies.show": {"name": "default"},
+            "clients.show": {"name": "laptop"},
+            "models.show": {"model": "demo"},
+        }.get(name)
         if wanted is None:
             wanted = {key: named[key] for key in operation.args.__struct_fields__ if key in named}
         if name.startswith("credentials."):
@@ -148,6 +152,9 @@ class FakeDaemon:
 
     def local_models(self) -> list[dict[str, Any]]:
         return [{"name": "tiny", "state": "loaded"}]
+
+    async def look(self) -> None:
+        pass
 
     def explain(self, model: str) -> dict[str, Any]:
         return {"model": model, "live": True}

@@ -23,6 +23,7 @@ from gateway.admin.operations import Context
 from gateway.admin.operations import run as operate
 from gateway.cli.main import run
 from gateway.config import Config, Server
+from gateway.errors import MissingError, RefusedError
 from gateway.store.store import Store
 from gateway.web.app import build
 from gateway.web.site import Site
@@ -165,6 +166,8 @@ class Live:
         self.works = True
         self.plans: dict[str, Any] = {}
         self.store: Store | None = None
+        self.models = [{"name": "demo", "path": "/m/demo", "size_bytes": 1_234_567, "state": "loaded"}]
+        self.looks = 0
 
     def status(self) -> dict[str, Any]:
         return {
@@ -177,7 +180,45 @@ class Live:
         }
 
     def local_models(self) -> list[dict[str, Any]]:
-        return [{"name": "demo", "path": "/m/demo", "size_bytes": 1_234_567, "state": "loaded"}]
+        return self.models
+
+    async def look(self) -> None:
+        self.looks += 1
+
+    def _model(self, name: str) -> dict[str, Any]:
+        found = next((model for model in self.models if model["name"] == name), None)
+        if found is None:
+            raise MissingError(f"there is no local model {name!r}")
+        return found
+
+    async def show_model(self, name: str) -> dict[str, Any]:
+        facts = {"parameters": 738_176, "weight_bytes": 1_480_000, "batched": True}
+        return {
+            **self._model(name),
+            "architecture": "LlamaForCausalLM",
+            "template": {"chat": True, "tools": False},
+            "in_memory": facts,
+            "speed": {"prefill_tps": 1234.56, "decode_tps": None, "load_s": 0.5},
+        }
+
+    async def load_model(self, name: str) -> dict[str, Any]:
+        return {**self._model(name), "state": "ready", "load_s": 3.0}
+
+    async def unload_model(self, name: str) -> dict[str, Any]:
+        if not self.works:
+            raise RefusedError(f"{name} is in use; stop what uses it, or wait")
+        return {**self._model(name), "state": "cold"}
+
+    async def bench_model(self, name: str) -> dict[str, Any]:
+        return {
+            "model": name,
+            "load_s": 0.25,
+            "prompt_tokens": 512,
+            "answer_tokens": 64,
+            "prefill_tps": 2048.0,
+            "ttft_ms": 250.0,
+            "decode_tps": {"1": 100.0, "8": 480.0},
+        }
 
     def explain(self, model: str) -> dict[str, Any]:
         assert self.store is not None

@@ -15,7 +15,7 @@ VERBS = {
     "upstreams": "list show add set remove test presets",
     "credentials": "list show add set remove",
     "clients": "list show add set remove",
-    "models": "list",
+    "models": "list show load unload bench pull rm",
     "db": "backup migrate history requests",
 }
 

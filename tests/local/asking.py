@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from gateway.backend import AttemptFailed, Call
+from gateway.backend import AttemptFailed, Call, Reply
 from gateway.failover.outcome import Failure
 from gateway.local.pool import LocalPool
+from gateway.local.reply import LocalReply
 from gateway.wire.dialect import Dialect
 
 # Allows printing characters only, and no end: what a random model then says is plain text of full length.
 PLAIN = {str(token): -100 for token in range(300) if not 32 < token < 127 and token < 261}
+
+# Long enough to be met on the way.
+LONG = {"max_tokens": 2000, "logit_bias": {"256": -100}}
 
 
 class Body:
@@ -51,34 +55,91 @@ def raw_call(model: str | None, body: bytes | None, *, path: str = "/v1/chat/com
     )
 
 
-def soon(seconds: float = 30.0) -> float:
+def soon(seconds: float = 60.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
+async def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+    """Wait for something that other threads or processes bring about."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
 async def stream(pool: LocalPool, model: str, text: str = "hi", **fields: Any) -> list[dict[str, Any]]:
-    """All chunks of a streamed answer; asserts that it ends as it must."""
-    reply = await pool.open(call(model, text, stream=True, **fields), deadline=soon())
-    chunks = [data async for data in reply.chunks()]
-    assert chunks.pop() == b"[DONE]"
-    return [json.loads(data) for data in chunks]
+    """All chunks of a streamed chat; asserts that it ends as it must."""
+    return await chunks_of(await pool.open(call(model, text, stream=True, **fields), deadline=soon()))
 
 
 async def whole(pool: LocalPool, model: str, text: str = "hi", **fields: Any) -> dict[str, Any]:
-    reply = await pool.open(call(model, text, **fields), deadline=soon())
-    (body,) = [data async for data in reply.chunks()]
-    found: dict[str, Any] = json.loads(body)
-    return found
+    """A chat that comes in one piece."""
+    return await body_of(await pool.open(call(model, text, **fields), deadline=soon()))
+
+
+async def said(pool: LocalPool, model: str, text: str = "hi", **fields: Any) -> str:
+    """The text of a chat."""
+    return str((await whole(pool, model, text, **fields))["choices"][0]["message"]["content"])
 
 
 async def refused(pool: LocalPool, model: str | None, text: str = "hi", **fields: Any) -> Failure:
+    """The failure that `open` or the chunks of a chat end with."""
+    return await failure_of(pool, call(model, text, **fields))
+
+
+async def begin(pool: LocalPool, **fields: Any) -> tuple[LocalReply, AsyncIterator[bytes]]:
+    """A stream of `slow` of which the first content has come."""
+    reply = await pool.open(call("slow", stream=True, **{**LONG, **fields}), deadline=soon())
+    chunks = reply.chunks()
+    await anext(chunks)
+    await anext(chunks)
+    return reply, chunks
+
+
+async def rest(chunks: AsyncIterator[bytes]) -> list[bytes]:
+    return [data async for data in chunks]
+
+
+def completion_call(model: str, prompt: Any, **fields: Any) -> Call:
+    body = {"model": model, "prompt": prompt, "temperature": 0, **fields}
+    return raw_call(model, json.dumps(body).encode(), path="/v1/completions")
+
+
+async def completed(pool: LocalPool, model: str, prompt: Any, **fields: Any) -> dict[str, Any]:
+    """A completion that comes in one piece; greedy unless the fields say otherwise."""
+    return await body_of(await pool.open(completion_call(model, prompt, **fields), deadline=soon()))
+
+
+def embedding_call(model: str, inputs: Any, **fields: Any) -> Call:
+    body = {"model": model, "input": inputs, **fields}
+    return raw_call(model, json.dumps(body).encode(), path="/v1/embeddings")
+
+
+async def embedded(pool: LocalPool, model: str, inputs: Any, **fields: Any) -> dict[str, Any]:
+    return await body_of(await pool.open(embedding_call(model, inputs, **fields), deadline=soon()))
+
+
+async def failure_of(pool: LocalPool, request: Call) -> Failure:
     """The failure that `open` or the chunks end with."""
     try:
-        reply = await pool.open(call(model, text, **fields), deadline=soon())
+        reply = await pool.open(request, deadline=soon())
         async for _ in reply.chunks():
             pass
     except AttemptFailed as error:
         return error.failure
     raise AssertionError("the request was answered")
+
+
+async def body_of(reply: Reply) -> dict[str, Any]:
+    (body,) = [data async for data in reply.chunks()]
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+async def chunks_of(reply: Reply) -> list[dict[str, Any]]:
+    """All chunks of a stream, which ends as it must."""
+    chunks = [data async for data in reply.chunks()]
+    assert chunks.pop() == b"[DONE]"
+    return [json.loads(data) for data in chunks]
 
 
 def text_of(chunks: list[dict[str, Any]], key: str = "content") -> str:
@@ -87,7 +148,7 @@ def text_of(chunks: list[dict[str, Any]], key: str = "content") -> str:
 
 @contextlib.asynccontextmanager
 async def closing(pool: LocalPool) -> AsyncIterator[LocalPool]:
-    """A started pool that is closed again, whatever happens; asserts that its thread ends."""
+    """A started pool that is closed again, whatever happens; asserts that its engines end."""
     await pool.start()
     try:
         yield pool

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import Local
-from gateway.local.catalog import DEMO, Catalog, hub_cache
+from gateway.local.catalog import DEMO, Catalog, hub_cache, is_usable
 from tests.local.models import make_model
 
 
@@ -160,3 +160,21 @@ def test_where_the_hub_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert hub_cache() == Path("/y/huggingface/hub")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert hub_cache() == Path("~/.cache/huggingface/hub").expanduser()
+
+
+@pytest.mark.parametrize(
+    ("text", "usable"),
+    [
+        (b'{"model_type": "llama"}', True),
+        (b'{"model_type": "../x"}', False),
+        (b'{"model_type": 5}', False),
+        (b"[]", False),
+        (b"\xff", False),
+        (b"[" * 100_000, False),
+        (b'{"model_type": "llama"}' + b" " * (4 << 20), False),
+    ],
+)
+def test_a_config_is_judged_before_its_weights_are_there(tmp_path: Path, text: bytes, usable: bool) -> None:
+    (tmp_path / "config.json").write_bytes(text)
+    assert is_usable(tmp_path / "config.json") == usable
+    assert not is_usable(tmp_path / "none.json")

@@ -1,14 +1,15 @@
-"""Models that can't be loaded, don't fit, or are asked for by many at once."""
+"""Models that can't be loaded, or are asked for by many at once."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -17,21 +18,38 @@ from gateway.backend import AttemptFailed
 from gateway.config import Local
 from gateway.failover.outcome import Outcome
 from gateway.local.pool import LocalPool
-from tests.local.asking import closing, refused, whole
-from tests.local.conftest import SETTINGS
+from tests.local.asking import closing, refused, said, until, whole
+from tests.local.conftest import NewPool
 from tests.local.models import make_model
 
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    make_model(tmp_path / "models" / "good")
-    return tmp_path
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture
-async def fresh(lab: Path) -> AsyncIterator[LocalPool]:
-    async with closing(LocalPool(SETTINGS, lab)) as found:
-        yield found
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one model that can be loaded, `good`; tests put others there, each of its own name."""
+    found = tmp_path_factory.mktemp("lab")
+    make_model(found / "models" / "good")
+    return found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def labs(lab: Path, new_pool: NewPool) -> AsyncIterator[Callable[[str], Any]]:
+    found: dict[str, LocalPool] = {}
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def get(isolation: str) -> LocalPool:
+            if isolation not in found:
+                found[isolation] = await stack.enter_async_context(closing(new_pool(lab, isolation)))
+            return found[isolation]
+
+        yield get
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def fresh(labs: Callable[[str], Any], isolation: str) -> LocalPool:
+    found: LocalPool = await labs(isolation)
+    return found
 
 
 def spoil(folder: Path, kind: str) -> None:
@@ -62,116 +80,117 @@ def spoil(folder: Path, kind: str) -> None:
         )
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "truncated",
-        "no header",
-        "unknown architecture",
-        "wrong shape",
-        "weights missing",
-        "no tokenizer",
-        "own code",
-    ],
-)
+KINDS = [
+    "truncated",
+    "no header",
+    "unknown architecture",
+    "wrong shape",
+    "weights missing",
+    "no tokenizer",
+    "own code",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_model_that_is_broken_is_a_local_fault_without_details(
-    fresh: LocalPool, lab: Path, kind: str, caplog: pytest.LogCaptureFixture
+    fresh: LocalPool, lab: Path, isolation: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The raw text of the exception, with paths, went to the client (D45); the log has it here."""
-    folder = make_model(lab / "models" / "bad")
+    name = f"{isolation}-{kind.replace(' ', '-')}"
+    folder = make_model(lab / "models" / name)
     spoil(folder, kind)
     fresh.rescan()
-    failure = await refused(fresh, "bad")
+    failure = await refused(fresh, name)
     assert (failure.outcome, failure.status, failure.code) == (Outcome.LOCAL_FAULT, 503, "model_load_failed")
     assert str(lab) not in failure.message
-    assert str(lab) in caplog.text
+    await until(lambda: str(lab) in caplog.text)  # what a child logs comes on a line of its own
     assert not (folder / "ran").exists()
-    assert {m.name: m.state for m in fresh.models()}["bad"] == "failed"
+    assert {m.name: m.state for m in fresh.models()}[name] == "failed"
     assert (await whole(fresh, "good", max_tokens=2))["usage"]["completion_tokens"] >= 1
 
 
-async def test_code_beside_a_tokenizer_is_never_run(fresh: LocalPool, lab: Path) -> None:
-    folder = make_model(lab / "models" / "sly")
+async def test_code_beside_a_tokenizer_is_never_run(fresh: LocalPool, lab: Path, isolation: str) -> None:
+    folder = make_model(lab / "models" / f"{isolation}-sly")
     spoil(folder, "own tokenizer")
     fresh.rescan()
     try:
-        await whole(fresh, "sly", max_tokens=2)
+        await whole(fresh, f"{isolation}-sly", max_tokens=2)
     except AttemptFailed as error:
         assert error.failure.outcome is Outcome.LOCAL_FAULT
     assert not (folder / "ran").exists()
 
 
 async def test_a_failed_load_is_not_repeated_until_the_folder_changes(
-    fresh: LocalPool, lab: Path, caplog: pytest.LogCaptureFixture
+    fresh: LocalPool, lab: Path, isolation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = make_model(lab / "models" / "bad")
+    name = f"{isolation}-bad"
+    folder = make_model(lab / "models" / name)
     config = folder / "config.json"
     good = config.read_text()
     spoil(folder, "unknown architecture")
     fresh.rescan()
     for _ in range(5):
-        assert (await refused(fresh, "bad")).code == "model_load_failed"
+        assert (await refused(fresh, name)).code == "model_load_failed"
+    await until(lambda: "could not be loaded" in caplog.text)
     assert caplog.text.count("could not be loaded") == 1
     config.write_text(good)
     os.utime(config, ns=(1, 1))
     fresh.rescan()
-    assert (await whole(fresh, "bad", max_tokens=2))["usage"]["completion_tokens"] >= 1
-
-
-async def test_twenty_first_requests_cause_one_load_and_all_are_answered(fresh: LocalPool) -> None:
-    answers = await asyncio.gather(*(whole(fresh, "good", f"{n}", max_tokens=2) for n in range(20)))
-    assert len(answers) == 20
-    assert fresh.stats()["loads"] == 1
+    assert (await whole(fresh, name, max_tokens=2))["usage"]["completion_tokens"] >= 1
 
 
 async def test_all_who_wait_for_a_load_are_told_that_it_failed(
-    fresh: LocalPool, lab: Path, caplog: pytest.LogCaptureFixture
+    fresh: LocalPool, lab: Path, isolation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A waiter got a KeyError when the load that it waited for failed (D40)."""
     caplog.set_level(logging.CRITICAL)
-    spoil(make_model(lab / "models" / "bad"), "truncated")
+    name = f"{isolation}-hopeless"
+    spoil(make_model(lab / "models" / name), "truncated")
     fresh.rescan()
-    preload = asyncio.create_task(fresh.preload("bad"))
-    failures = await asyncio.gather(*(refused(fresh, "bad") for _ in range(8)))
+    loads = fresh.stats()["loads"]
+    load = asyncio.create_task(fresh.load(name))
+    failures = await asyncio.gather(*(refused(fresh, name) for _ in range(8)))
     assert {f.outcome for f in failures} == {Outcome.LOCAL_FAULT}
     with pytest.raises(AttemptFailed):
-        await preload
-    assert fresh.stats()["loads"] == 0
+        await load
+    assert fresh.stats()["loads"] == loads
 
 
-async def test_a_model_that_is_preloaded_is_ready(fresh: LocalPool) -> None:
-    await asyncio.gather(fresh.preload("good"), fresh.preload("good"))
-    await fresh.preload("good")
-    assert fresh.stats()["models"]["good"]["state"] == "ready"
-    assert fresh.stats()["loads"] == 1
-
-
-async def test_a_stream_goes_on_while_another_model_loads(fresh: LocalPool, lab: Path) -> None:
-    make_model(lab / "models" / "other", seed=2)
+async def test_twenty_first_requests_cause_one_load_and_all_are_answered(
+    fresh: LocalPool, lab: Path, isolation: str
+) -> None:
+    name = f"{isolation}-wanted"
+    make_model(lab / "models" / name)
     fresh.rescan()
-    await fresh.preload("good")
-    await fresh.preload("other")
-    make_model(lab / "models" / "third", seed=3)
+    loads = fresh.stats()["loads"]
+    answers = await asyncio.gather(*(whole(fresh, name, f"{n}", max_tokens=2) for n in range(20)))
+    assert len(answers) == 20
+    assert fresh.stats()["loads"] == loads + 1
+
+
+async def test_loads_by_command_share_one_and_wait_for_it(
+    fresh: LocalPool, lab: Path, isolation: str
+) -> None:
+    name = f"{isolation}-ordered"
+    make_model(lab / "models" / name)
+    loads = fresh.stats()["loads"]
     fresh.rescan()
+    one, other = await asyncio.gather(fresh.load(name), fresh.load(name))
+    assert one.state == other.state == "ready"
+    assert (await fresh.load(name)).state == "ready"
+    assert fresh.stats()["models"][name]["state"] == "ready"
+    assert fresh.stats()["loads"] == loads + 1
+
+
+async def test_a_stream_goes_on_while_another_model_loads(
+    fresh: LocalPool, lab: Path, isolation: str
+) -> None:
+    make_model(lab / "models" / f"{isolation}-other", seed=3)
+    fresh.rescan()
+    await fresh.load("good")
     stream = asyncio.create_task(whole(fresh, "good", max_tokens=200, logit_bias={"256": -100}))
-    await whole(fresh, "third", max_tokens=2)
+    await whole(fresh, f"{isolation}-other", max_tokens=2)
     assert (await stream)["usage"]["completion_tokens"] == 200
-
-
-async def test_what_does_not_fit_is_refused_before_it_is_loaded(lab: Path) -> None:
-    """`max_models` was never enforced, three were loaded where one was allowed (D40)."""
-    make_model(lab / "models" / "other", seed=2)
-    settings = dataclasses.replace(SETTINGS, memory_limit_gb=0.07)
-    async with closing(LocalPool(settings, lab)) as pool:
-        assert (await whole(pool, "good", max_tokens=2))["model"] == "good"
-        failure = await refused(pool, "other")
-        assert (failure.outcome, failure.code) == (Outcome.OVERLOADED, "memory_full")
-        assert pool.stats()["loads"] == 1
-    settings = dataclasses.replace(SETTINGS, memory_limit_gb=0.01)
-    async with closing(LocalPool(settings, lab)) as pool:
-        failure = await refused(pool, "good")
-        assert (failure.outcome, failure.code) == (Outcome.LOCAL_FAULT, "model_too_large")
-        assert pool.stats()["engine"] == "off"
 
 
 async def test_local_models_that_are_switched_off_are_missing_at_once(lab: Path) -> None:
@@ -182,17 +201,18 @@ async def test_local_models_that_are_switched_off_are_missing_at_once(lab: Path)
 
 
 async def test_what_a_models_own_generation_config_says_counts_unless_asked_otherwise(
-    fresh: LocalPool, lab: Path
+    fresh: LocalPool, lab: Path, isolation: str
 ) -> None:
-    make_model(lab / "models" / "cool", generation={"do_sample": False, "temperature": 1.0, "top_p": "odd"})
-    make_model(lab / "models" / "warm", generation={"temperature": 2.0, "repetition_penalty": 1.1})
+    cool, warm = f"{isolation}-cool", f"{isolation}-warm"
+    own = {"do_sample": False, "temperature": 1.0, "top_p": "odd"}
+    make_model(lab / "models" / cool, generation=own)
+    make_model(lab / "models" / warm, generation={"temperature": 2.0, "repetition_penalty": 1.1})
     fresh.rescan()
 
     async def texts(name: str, temperature: float | None = None) -> int:
-        found = [await whole(fresh, name, max_tokens=16, temperature=temperature) for _ in range(3)]
-        return len({f["choices"][0]["message"]["content"] for f in found})
+        return len({await said(fresh, name, max_tokens=16, temperature=temperature) for _ in range(3)})
 
-    assert await texts("cool") == 1
-    assert await texts("warm") > 1
-    assert await texts("cool", temperature=2) > 1
-    assert await texts("warm", temperature=0) == 1
+    assert await texts(cool) == 1
+    assert await texts(warm) > 1
+    assert await texts(cool, temperature=2) > 1
+    assert await texts(warm, temperature=0) == 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.errors import RequestError
 from gateway.local.fields import Unsupported
 from gateway.local.messages import read_messages
-from tests.local.test_request import json_values
+from tests.local.anything import json_values
 
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a": [1]}'}}
 

@@ -41,7 +41,7 @@ def test_a_pool_that_answers_nothing_imports_nothing_heavy(tmp_path: Path) -> No
             async with closing(LocalPool(Local(hub_cache=False), HOME)) as pool:
                 assert pool.knows("tiny")
                 await refused(pool, "nobody")
-                await refused(pool, "tiny", n=2)
+                await refused(pool, "tiny", n=0)
                 pool.stats()
         asyncio.run(main())
         heavy = ("mlx", "mlx_lm", "transformers", "numpy", "jinja2", "tokenizers", "huggingface_hub")
@@ -52,14 +52,17 @@ def test_a_pool_that_answers_nothing_imports_nothing_heavy(tmp_path: Path) -> No
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "[]", "")
 
 
-@pytest.mark.parametrize("how", ["idle", "cancelled", "running"])
-def test_the_process_ends_cleanly_after_the_engine_worked(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    ("isolation", "how"),
+    [("thread", "idle"), ("thread", "cancelled"), ("thread", "running"), ("process", "running")],
+)
+def test_the_process_ends_cleanly_after_the_engine_worked(tmp_path: Path, isolation: str, how: str) -> None:
     """A worker thread that does not clear its streams makes a third of the exits a SIGABRT (mlx.md A.7)."""
     make_model(tmp_path / "models" / "tiny")
     done = run(
         f"""
         async def main():
-            pool = LocalPool(Local(hub_cache=False), HOME)
+            pool = LocalPool(Local(hub_cache=False, isolation={isolation!r}), HOME)
             await pool.start()
             await asyncio.gather(*(whole(pool, "tiny", str(n), max_tokens=20) for n in range(4)))
             if {how!r} != "idle":
@@ -91,7 +94,7 @@ def test_the_loop_goes_on_while_the_engine_loads_reads_prompts_and_generates(tmp
 
         async def main():
             async with closing(LocalPool(Local(hub_cache=False), HOME)) as pool:
-                await pool.preload("slow")
+                await pool.load("slow")
                 task = asyncio.create_task(beat())
                 await asyncio.gather(*(stream(pool, "slow", max_tokens=60) for _ in range(8)))
                 reply = await pool.open(call("slow", "wörter " * 50_000), deadline=soon())

@@ -5,26 +5,31 @@ from __future__ import annotations
 import pytest
 
 from gateway.local.fields import Unsupported
-from gateway.local.prompt import far_too_long, opens_thinking, refusal, template_args
-from gateway.local.request import ChatRequest
+from gateway.local.prompt import (
+    common_length,
+    far_too_long,
+    opens_thinking,
+    refusal,
+    shared_parts,
+    template_args,
+)
+from gateway.local.request import Chat
 
 USER = [{"role": "user", "content": "x"}]
 
 
 def test_a_question_gets_a_generation_prompt_and_an_open_answer_goes_on() -> None:
-    assert template_args(ChatRequest(messages=USER), "", has_thinking=False) == {
-        "add_generation_prompt": True
-    }
+    assert template_args(Chat(messages=USER), [], "", has_thinking=False) == {"add_generation_prompt": True}
     begun = [*USER, {"role": "assistant", "content": "y"}]
-    args = template_args(ChatRequest(messages=begun), "", has_thinking=False)
+    args = template_args(Chat(messages=begun), [], "", has_thinking=False)
     assert args == {"continue_final_message": True}
     called = [*USER, {"role": "assistant", "content": "", "tool_calls": [{}]}]
-    assert not ChatRequest(messages=called).prefill
+    assert not Chat(messages=called).prefill
 
 
 def test_tools_and_the_clients_own_arguments_are_given_on() -> None:
-    request = ChatRequest(messages=USER, tools=[{"type": "function"}], template_args={"style": "x"})
-    args = template_args(request, "", has_thinking=False)
+    request = Chat(messages=USER, template_args={"style": "x"})
+    args = template_args(request, [{"type": "function"}], "", has_thinking=False)
     assert args["tools"] == [{"type": "function"}]
     assert args["style"] == "x"
 
@@ -41,23 +46,23 @@ def test_tools_and_the_clients_own_arguments_are_given_on() -> None:
 def test_effort_goes_into_templates_that_know_it(
     effort: str, template: str, thinking: bool, expected: dict[str, object]
 ) -> None:
-    request = ChatRequest(messages=USER, reasoning_effort=effort)
-    args = template_args(request, template, has_thinking=thinking)
+    request = Chat(messages=USER, reasoning_effort=effort)
+    args = template_args(request, [], template, has_thinking=thinking)
     assert args == {"add_generation_prompt": True, **expected}
 
 
 def test_effort_is_refused_where_no_template_knows_it() -> None:
     with pytest.raises(Unsupported) as caught:
-        template_args(ChatRequest(messages=USER, reasoning_effort="high"), "", has_thinking=True)
+        template_args(Chat(messages=USER, reasoning_effort="high"), [], "", has_thinking=True)
     assert caught.value.param == "reasoning_effort"
 
 
 def test_what_can_never_fit_is_seen_before_it_is_rendered() -> None:
     long = [{"role": "user", "content": "x" * 1281}]
-    assert far_too_long(ChatRequest(messages=long), 10)
-    assert not far_too_long(ChatRequest(messages=long), 11)
-    assert far_too_long(ChatRequest(messages=USER * 11), 10)
-    assert not far_too_long(ChatRequest(messages=USER * 10), 10)
+    assert far_too_long(Chat(messages=long), 10)
+    assert not far_too_long(Chat(messages=long), 11)
+    assert far_too_long(Chat(messages=USER * 11), 10)
+    assert not far_too_long(Chat(messages=USER * 10), 10)
 
 
 def test_a_refusal_is_one_short_line_without_paths() -> None:
@@ -73,3 +78,17 @@ def test_a_prompt_that_ends_inside_a_thinking_block_is_seen() -> None:
     assert opens_thinking("a<think>\n", "<think>", "</think>")
     assert not opens_thinking("a<think>\n</think>", "<think>", "</think>")
     assert not opens_thinking("a", "<think>", "</think>")
+
+
+def test_the_system_messages_and_the_whole_of_a_conversation_may_be_shared() -> None:
+    system = {"role": "system", "content": "s"}
+    assert shared_parts([system, *USER]) == [[system, {"role": "user", "content": ""}], [system, *USER]]
+    assert shared_parts(USER) == [USER]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "size"),
+    [([], [], 0), ([1, 2], [1, 3], 1), ([1, 2], [1, 2, 3], 2), ([1, 2, 3], [1], 1), ([5], [6], 0)],
+)
+def test_how_much_two_prompts_have_in_common(one: list[int], other: list[int], size: int) -> None:
+    assert common_length(one, other) == size

@@ -38,12 +38,20 @@ def relay_of(*, local: Puppet | None = None, default_upstream: str = "") -> Rela
     )
 
 
+PATHS = {
+    Api.CHAT: "/v1/chat/completions",
+    Api.COMPLETIONS: "/v1/completions",
+    Api.MESSAGES: "/v1/messages",
+    Api.OTHER: "/v1/new/thing",
+}
+
+
 def inbound(model: str | None = "m", *, api: Api = Api.CHAT, to: str | None = None) -> Inbound:
     anthropic = api is Api.MESSAGES
     return Inbound(
         request_id="r",
         method="POST",
-        path="/v1/messages" if anthropic else "/v1/chat/completions",
+        path=PATHS[api],
         query="",
         dialect=Dialect.ANTHROPIC if anthropic else Dialect.OPENAI,
         api=api,
@@ -108,12 +116,12 @@ async def test_without_a_model_it_is_the_default_upstream() -> None:
         (snapshot(rules=[rule("m", "local:x")]), inbound(), "no local model 'x'", Outcome.MODEL_MISSING),
         (
             snapshot(rules=[rule("m", "local:there")]),
-            inbound(api=Api.COMPLETIONS),
-            "chat/completions",
+            inbound(api=Api.OTHER),
+            "/v1/new/thing",
             Outcome.UNSUPPORTED,
         ),
     ],
-    ids=["undefined", "disabled", "dialect", "no credential", "no model", "not chat"],
+    ids=["undefined", "disabled", "dialect", "no credential", "no model", "no path"],
 )
 async def test_what_can_not_be_asked_is_left_out_with_its_reason(
     known: Snapshot, asked: Inbound, words: str, outcome: Outcome

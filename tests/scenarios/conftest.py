@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from tests.lab import Lab
 from tests.scenarios.daemon import Daemon, running
 
-_SETTINGS = """
+SETTINGS = """
 [server]
 port = 0
 heartbeat_s = 0.3
@@ -21,11 +22,26 @@ drain_s = 3.0
 """
 
 
+@pytest.fixture(scope="module")
+def furnish() -> Callable[[Path], None]:
+    """Puts into the folder of models what the gateway is to find there at its start; a file has its own."""
+    return lambda models: None
+
+
+@pytest.fixture(scope="module")
+def settings() -> str:
+    """The gateway's configuration; a file may have its own."""
+    return SETTINGS
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def daemon() -> AsyncIterator[Daemon]:
+async def daemon(furnish: Callable[[Path], None], settings: str) -> AsyncIterator[Daemon]:
     # A short path: a Unix socket's may have about 100 characters.
     with tempfile.TemporaryDirectory(prefix="mlxg-") as folder:
-        async with running(Path(folder) / "home", _SETTINGS) as started:
+        home = Path(folder) / "home"
+        home.mkdir(mode=0o700)
+        furnish(home / "models")
+        async with running(home, settings) as started:
             yield started
 
 

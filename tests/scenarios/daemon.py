@@ -153,7 +153,9 @@ def command(home: Path, *words: str) -> list[str]:
 
 def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
     """The environment without settings of whoever runs the tests."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("MLX_GATEWAY_", "NOTIFY_", "STATE_"))}
+    # Those of the hub are set by an engine that ran in this process.
+    foreign = ("MLX_GATEWAY_", "NOTIFY_", "STATE_", "HF_HUB_", "TRANSFORMERS_")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
     return env | (extra or {})
 
 

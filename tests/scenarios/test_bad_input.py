@@ -73,7 +73,7 @@ BAD_FIELDS: list[tuple[str, object]] = [
     ("max_tokens", "many"),
     ("max_tokens", 1.5),
     ("n", 0),
-    ("n", 2),
+    ("n", 129),
     ("stop", 7),
     ("stop", ["a", 7]),
     ("stream_options", "usage"),

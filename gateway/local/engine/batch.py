@@ -8,55 +8,24 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
 
-from gateway.failover.outcome import Failure, Outcome
 from gateway.local.engine import sampling
-from gateway.local.engine.calls import parse_calls
 from gateway.local.engine.foreign import BatchGenerator
 from gateway.local.engine.models import Resident
-from gateway.local.engine.prompts import Prepared
-from gateway.local.engine.text import TextFlow
-from gateway.local.mailbox import (
-    Began,
-    Called,
-    Counters,
-    Delta,
-    EngineSettings,
-    Event,
-    Finished,
-    Refused,
-    ToolCall,
-)
-from gateway.local.pieces import Piece
-from gateway.local.request import ChatRequest
+from gateway.local.engine.prefix import PrefixCache
+from gateway.local.engine.room import Room
+from gateway.local.engine.row import Row, engine_failure
+from gateway.local.mailbox import Began, Counters, EngineSettings, Event
+from gateway.local.prefill import MOST_PROMPTS, choose, chunk
 
 log = logging.getLogger(__name__)
 
-_PREFILL_ROWS = 4  # prompts that share a prefill step: more wastes padding, fewer makes short ones wait
-_NAN_CHECK_EVERY = 64  # tokens; reading a probability costs a synchronisation
-
-Reason = Literal["stop", "length", "tool_calls"]
-
-
-@dataclass(slots=True, eq=False)
-class Row:
-    """One request on its way through a batch."""
-
-    id: int
-    request: ChatRequest
-    tokens: list[int]
-    thinking: bool
-    limit: int
-    flow: TextFlow | None = None
-    uid: int | None = None
-    produced: int = 0
-    emitted: bool = False  # has anything left that can't be taken back
-    restarted: bool = False
-    calls: int = 0
+_KEPT_TOKENS = 64  # a prompt with fewer is computed faster than it is looked after
 
 
 @dataclass(slots=True)
@@ -66,36 +35,29 @@ class Batch:
     resident: Resident
     settings: EngineSettings
     counters: Counters
+    prefixes: PrefixCache
+    room: Room
     waiting: deque[Row] = field(default_factory=deque)
     rows: dict[int, Row] = field(default_factory=dict)  # by the generator's uid
+    _left: dict[int, int] = field(default_factory=dict)  # of those whose prompt is computed: tokens to go
     _generator: Any = None
 
     @property
     def busy(self) -> bool:
         return bool(self.rows or self.waiting)
 
-    def add(self, prepared: Prepared, request: ChatRequest) -> None:
-        """Take a prepared request; it begins with the next step that has a place."""
-        limit = request.max_tokens or self.settings.default_max_tokens
-        context = self.resident.folder.context
-        if context:
-            limit = min(limit, context - len(prepared.tokens))
-        self.waiting.append(Row(prepared.id, request, prepared.tokens, prepared.thinking, limit))
+    def add(self, rows: Iterable[Row]) -> None:
+        """Take the rows of a request; they begin with the next step that has a place."""
+        self.waiting.extend(rows)
 
     def cancel(self, number: int) -> bool:
-        """Drop a row wherever it is; its memory is free with the next step."""
-        for row in self.waiting:
-            if row.id == number:
-                self.waiting.remove(row)
-                return True
-        for uid, row in self.rows.items():
-            if row.id == number:
-                del self.rows[uid]
-                self._generator.remove([uid])
-                if not self.rows:
-                    mx.clear_cache()
-                return True
-        return False
+        """Drop a request wherever it is; its memory is free with the next step."""
+        waiting = [row for row in self.waiting if row.task.id == number]
+        for row in waiting:
+            self.waiting.remove(row)
+        running = [uid for uid, row in self.rows.items() if row.task.id == number]
+        self._drop(running)
+        return bool(waiting or running)
 
     def step(self, out: list[Event]) -> None:
         """Admit, advance every row by one token or one chunk of its prompt, and say what came of it."""
@@ -106,144 +68,179 @@ class Batch:
             log.exception("the batch of %s failed; its generator is replaced", self.resident.folder.name)
             self.poisoned(out)
 
-    def _step(self, out: list[Event]) -> None:
-        if not self.rows:
-            return
-        self.counters.steps += 1
-        _, responses = self._generator.next()
-        self.counters.rows += len(responses)
-        gone: list[int] = []
-        for response in responses:
-            row = self.rows.get(response.uid)
-            if row is not None and self._over(row, response, out) and response.finish_reason is None:
-                gone.append(response.uid)
-        if gone:
-            self._generator.remove(gone)
-        if not self.rows:
-            mx.clear_cache()
-
     def poisoned(self, out: list[Event]) -> None:
         """Throw the generator away; start over what can start over, fail the rest."""
         self.counters.rebuilds += 1
         lost = list(self.rows.values())
         self.close()
-        for row in reversed(lost):
+        self.room.tighten()
+        for row in lost:
             if row.emitted or row.restarted:
-                out.append(Refused(row.id, _engine_failure("the local engine failed in this answer")))
-                continue
-            row.restarted, row.flow, row.uid, row.produced, row.calls = True, None, None, 0, 0
-            self.waiting.appendleft(row)
+                row.task.refuse(engine_failure("the local engine failed in this answer"), out)
+        for row in reversed(lost):
+            if not row.task.refused:
+                row.start_over()
+                self.waiting.appendleft(row)
+        self._drop_refused()
 
     def close(self) -> None:
         """Let the generator go, with the caches of all its rows."""
+        for row in self.rows.values():
+            self.room.give(row)
         self.rows.clear()
+        self._left.clear()
         if self._generator is not None:
+            self.resident.guides.watch(None)
             self._generator.close()
             self._generator = None
             mx.clear_cache()
 
+    # --- a step -------------------------------------------------------------------------------
+
+    def _step(self, out: list[Event]) -> None:
+        if not self.rows:
+            return
+        self.counters.steps += 1
+        generator = self._generator
+        if self._left:
+            generator.prefill_step_size = chunk(len(self._left), self.settings.prefill_step)
+        prompts, responses = generator.next()
+        self.counters.rows += len(responses)
+        for response in prompts:
+            self._computed(response)
+        gone: list[int] = []
+        for response in responses:
+            row = self.rows.get(response.uid)
+            if row is None:
+                continue
+            ended = response.finish_reason
+            if row.take(response.token, response.logprobs, ended, out):
+                self._keep_answer(row, response)
+                gone.append(response.uid)
+        self.counters.completion_tokens += len(responses)
+        if gone:
+            self._drop(gone)
+            self._drop_refused()
+
+    def _computed(self, response: Any) -> None:
+        """A chunk of a prompt is computed."""
+        row = self.rows.get(response.uid)
+        if row is None:
+            return
+        done, size = response.progress
+        self._left[response.uid] = size - done
+        if response.end_of_prompt:
+            row.computed = True
+            self._left.pop(response.uid, None)
+        elif response.end_of_segment:
+            self._keep_prompt(row, row.covered + done)
+            if row.covered + done == len(row.tokens) - 1:
+                row.computed = True
+
+    def _keep_prompt(self, row: Row, size: int) -> None:
+        """What is computed of a prompt may serve others, those that come while it is still answered."""
+        fresh = size - row.covered
+        if row.uid is None or not (row.followed or (fresh >= _KEPT_TOKENS and self.prefixes.max_bytes)):
+            return
+        cache, tokens = self._generator.extract_cache([row.uid])[row.uid]
+        self.prefixes.keep(self.resident.key, list(tokens), cache)
+
+    def _keep_answer(self, row: Row, response: Any) -> None:
+        """Prompt and answer are most of the next prompt of a conversation."""
+        if len(row.tokens) + row.produced < _KEPT_TOKENS or not self.prefixes.max_bytes or row.task.refused:
+            return
+        if response.prompt_cache is not None:
+            cache, tokens = response.prompt_cache, response.all_tokens
+        else:
+            found = self._generator.extract_cache([response.uid])
+            if response.uid not in found:
+                return
+            cache, tokens = found[response.uid]
+        self.prefixes.keep(self.resident.key, list(tokens), cache)
+
+    def _drop(self, uids: list[int]) -> None:
+        for uid in uids:
+            row = self.rows.pop(uid, None)
+            self._left.pop(uid, None)
+            if row is not None:
+                self.room.give(row)
+        if uids and self._generator is not None:
+            self._generator.remove(uids)  # those that ended by themselves are gone already
+        if uids and not self.rows:
+            mx.clear_cache()
+
+    def _drop_refused(self) -> None:
+        """A request that one of its answers failed has no use for the others."""
+        self._drop([uid for uid, row in self.rows.items() if row.task.refused])
+        for row in [row for row in self.waiting if row.task.refused]:
+            self.waiting.remove(row)
+
+    # --- admission ----------------------------------------------------------------------------
+
     def _admit(self, out: list[Event]) -> None:
+        if not self.waiting:
+            return
         if self._generator is None:
             self._generator = BatchGenerator(
                 self.resident.model,
                 stop_tokens=[(token,) for token in self.resident.tokenizer.eos_token_ids],
                 completion_batch_size=self.settings.batch_size,
-                prefill_batch_size=min(_PREFILL_ROWS, self.settings.batch_size),
+                prefill_batch_size=min(self._most_prompts, self.settings.batch_size),
                 prefill_step_size=self.settings.prefill_step,
                 stream=mx.default_stream(mx.default_device()),
             )
-        while self.waiting and len(self.rows) < self.settings.batch_size:
-            row = self.waiting.popleft()
-            try:
-                self._insert(row)
-            except Exception:  # the generator checks before it changes anything: only this row is wrong
-                log.exception("a request can't join the batch of %s", self.resident.folder.name)
-                out.append(Refused(row.id, _engine_failure("the local engine can't take this request")))
-                continue
-            out.append(Began(row.id))
+            self.resident.guides.watch(self._generator)
+        ready = [row for row in self.waiting if row.leader is None or row.leader.computed]
+        chosen = choose(
+            [len(row.tokens) for row in ready],
+            list(self._left.values()),
+            places=self.settings.batch_size - len(self.rows),
+            budget=self.settings.prefill_step,
+            most=self._most_prompts,
+        )
+        for row in [ready[index] for index in chosen]:
+            if not self.room.take(row, self.resident, idle=not self.rows):
+                break  # first come, first served: who is behind waits too
+            self.waiting.remove(row)
+            self._begin(row, out)
+
+    @property
+    def _most_prompts(self) -> int:
+        return MOST_PROMPTS if self.resident.padded else 1
+
+    def _begin(self, row: Row, out: list[Event]) -> None:
+        try:
+            self._insert(row)
+        except Exception:  # the generator checks before it changes anything: only this row is wrong
+            log.exception("a request can't join the batch of %s", self.resident.folder.name)
+            self.room.give(row)
+            row.task.refuse(engine_failure("the local engine can't take this request"), out)
+            self._drop_refused()
+            return
+        if not row.task.began:
+            row.task.began = True
+            out.append(Began(row.task.id))
 
     def _insert(self, row: Row) -> None:
-        resident, asked = self.resident, row.request.sampling
+        resident, asked = self.resident, row.task.work.sampling
+        cache, covered = self.prefixes.fetch(resident.key, row.tokens)
+        rest = row.tokens[covered:]
+        cuts = [cut - covered for cut in row.borders if covered < cut < len(row.tokens)]
         params = sampling.choice(asked, resident.defaults, resident.vocab)
-        # Lists are adopted and grown by the generator: it gets a copy.
-        (row.uid,) = self._generator.insert(
-            [list(row.tokens)],
+        seed = None if asked.seed is None else asked.seed + row.choice
+        # Lists are adopted and grown by the generator: it gets copies.
+        (row.uid,) = self._generator.insert_segments(
+            [[rest[a:b] for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True)]],
             max_tokens=[row.limit],
-            samplers=[sampling.sampler(params, asked.seed)],
-            logits_processors=[sampling.processors(asked, row.tokens, resident.vocab, resident.defaults)],
+            caches=[cache],
+            all_tokens=[row.tokens[:covered]],
+            samplers=[sampling.sampler(params, seed)],
+            logits_processors=[row.processors(resident)],
         )
-        tokenizer = resident.tokenizer
-        row.flow = TextFlow(
-            tokenizer.detokenizer,
-            resident.machine if row.request.tools else resident.plain_machine,
-            initial=tokenizer.response_initial_state or ("reasoning" if row.thinking else "normal"),
-            stop=row.request.stop,
-            tidy=bool(row.request.tools) or tokenizer.has_thinking,
-        )
-        if row.request.prefill:
-            row.flow.prime(row.tokens[-1:])
+        row.covered = covered
+        row.begin(resident)
         self.rows[row.uid] = row
-
-    def _over(self, row: Row, response: Any, out: list[Event]) -> bool:
-        """Bring one row one token further; True when it is over. What goes wrong here is this row's alone."""
-        try:
-            over = self._advance(row, response, out)
-        except Exception:
-            log.exception("the text of a row can't be made; the row ends")
-            out.append(Refused(row.id, _engine_failure("the local engine failed in this answer")))
-            over = True
-        if over:
-            self.counters.prompt_tokens += len(row.tokens)
-            self.rows.pop(response.uid, None)
-        return over
-
-    def _advance(self, row: Row, response: Any, out: list[Event]) -> bool:
-        assert row.flow is not None
-        row.produced += 1
-        self.counters.completion_tokens += 1
-        if row.produced % _NAN_CHECK_EVERY == 1 and _broken(response):
-            out.append(Refused(row.id, _engine_failure("the model computes no valid numbers")))
-            return True
-        ended = response.finish_reason
-        pieces = row.flow.feed(response.token) if ended != "stop" else []
-        reason: Reason | None = None
-        if row.flow.stopped:
-            reason = "stop"
-        elif ended is not None:
-            pieces += row.flow.end()
-            reason = "stop" if row.flow.stopped else ended
-        for piece in pieces:
-            self._emit(row, piece, out)
-            if row.calls and not row.request.parallel_tool_calls:
-                reason = "stop"
-                break
-        if reason is None:
-            return False
-        if row.calls and reason == "stop":
-            reason = "tool_calls"
-        out.append(Finished(row.id, reason, len(row.tokens), row.produced))
-        return True
-
-    def _emit(self, row: Row, piece: Piece, out: list[Event]) -> None:
-        row.emitted = True
-        if piece.kind in ("content", "reasoning"):
-            out.append(Delta(row.id, piece.text, piece.kind == "reasoning"))
-            return
-        tokenizer = self.resident.tokenizer
-        calls: list[ToolCall] = parse_calls(piece.text, tokenizer, row.request.tools)
-        if not calls:
-            end = tokenizer.tool_call_end if piece.kind == "tool" else ""
-            out.append(Delta(row.id, f"{tokenizer.tool_call_start}{piece.text}{end}"))
-        if not row.request.parallel_tool_calls:
-            calls = calls[:1]
-        for call in calls:
-            out.append(Called(row.id, row.calls, call))
-            row.calls += 1
-
-
-def _broken(response: Any) -> bool:
-    return bool(mx.isnan(response.logprobs[response.token]).item())
-
-
-def _engine_failure(message: str) -> Failure:
-    return Failure(outcome=Outcome.LOCAL_FAULT, message=message, status=500, code="engine_failed")
+        self._left[row.uid] = len(rest)
+        row.task.cached_tokens += covered
+        self.counters.cached_tokens += covered
+        self.counters.prompt_tokens += len(row.tokens)

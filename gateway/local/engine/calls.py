@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from typing import Any
-
-from gateway.local.mailbox import ToolCall
+from typing import Any, NamedTuple
 
 log = logging.getLogger(__name__)
+
+
+class ToolCall(NamedTuple):
+    """A call of a tool, with its arguments as JSON text."""
+
+    call_id: str
+    name: str
+    arguments: str
+
+
+def new_call_id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"
 
 
 def parse_calls(text: str, tokenizer: Any, tools: list[dict[str, Any]]) -> list[ToolCall]:
@@ -34,7 +44,7 @@ def _call(item: Any) -> ToolCall | None:
             return None
     given = item.get("id")
     return ToolCall(
-        given if isinstance(given, str) and given else f"call_{uuid.uuid4().hex[:24]}",
+        given if isinstance(given, str) and given else new_call_id(),
         item["name"],
         arguments,
     )

@@ -9,47 +9,54 @@ import gc
 import logging
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 import mlx.core as mx
 
 from gateway.failover.outcome import Failure, Outcome
 from gateway.local.engine.batch import Batch
+from gateway.local.engine.embed import Embedder
 from gateway.local.engine.foreign import raise_wired_limit
-from gateway.local.engine.models import Resident, load
-from gateway.local.engine.prompts import Prepared, PromptThread
+from gateway.local.engine.loader import Loader, LoadFailed, Spelled
+from gateway.local.engine.models import Resident
+from gateway.local.engine.prefix import PrefixCache
+from gateway.local.engine.prompts import Prepared, PromptThread, Ready
+from gateway.local.engine.room import Room
+from gateway.local.engine.row import Row, Task, engine_failure
+from gateway.local.engine.single import Single
 from gateway.local.mailbox import (
     Accepted,
     Cancel,
     Command,
     Counters,
+    Delta,
     EngineSettings,
     Event,
+    Finished,
     Load,
     ModelChanged,
     ModelFolder,
     Pulse,
     Refused,
+    Shrink,
     Stop,
     Submit,
+    Unload,
 )
-from gateway.local.request import ChatRequest
+from gateway.local.memory import footprint
+from gateway.local.request import Embed, Generate, Work
 
 log = logging.getLogger(__name__)
-
-_LOAD_S = 60.0  # on top of the limit of a step: a first read from a cold disk,
-_LOAD_BYTES_PER_S = 50e6  # and this much for the weights
-_ECHO_S = 2.0  # commands that were posted before their sender knew of a failed load come within this
 
 
 @dataclass(slots=True)
 class Border:
     """What the loop shares with the other side; every field is written by one side only."""
 
-    inbox: SimpleQueue[Command | Prepared]
+    inbox: SimpleQueue[Command | Prepared | Spelled]
     deliver: Callable[[list[Event]], None]
     counters: Counters = field(default_factory=Counters)
     pulse: Pulse = field(default_factory=lambda: Pulse("idle", time.monotonic()))
@@ -57,9 +64,16 @@ class Border:
 
 
 @dataclass(slots=True)
-class _Loading:
-    folder: ModelFolder
-    stages: Generator[None, None, Resident]
+class _Home:
+    """A resident model and all that it does."""
+
+    resident: Resident
+    answers: Batch | Single
+    vectors: Embedder | None
+
+    @property
+    def busy(self) -> bool:
+        return self.answers.busy or (self.vectors is not None and self.vectors.busy)
 
 
 class EngineLoop:
@@ -67,13 +81,19 @@ class EngineLoop:
 
     def __init__(self, settings: EngineSettings, border: Border) -> None:
         self._settings, self._border = settings, border
-        self._batches: dict[str, Batch] = {}
-        self._asked: dict[int, tuple[str, ChatRequest]] = {}  # submitted, but not in a batch yet
-        self._to_load: deque[ModelFolder] = deque()
-        self._loading: _Loading | None = None
-        self._broken: dict[str, tuple[str, float, Failure]] = {}
+        self._homes: dict[str, _Home] = {}
+        self._asked: dict[int, tuple[str, Work]] = {}  # submitted, but not in a batch yet
+        self._loader = Loader(border.inbox.put, lambda: any(home.busy for home in self._homes.values()))
         self._prompts = PromptThread(border.inbox.put)
         self._out: list[Event] = []
+        folder = Path(settings.prompt_cache_folder) if settings.prompt_cache_folder else None
+        self._prefixes = PrefixCache(
+            max_bytes=settings.prompt_cache_bytes,
+            folder=folder,
+            disk_bytes=settings.prompt_cache_disk_bytes,
+        )
+        self._room = Room(settings.memory_bytes, self._prefixes)
+        border.counters.base_bytes = footprint()
         mx.random.seed(int.from_bytes(os.urandom(7), "little"))
         mx.set_cache_limit(settings.cache_bytes)
         # Each generator raises it and puts back what it found: so it must find it raised.
@@ -82,10 +102,13 @@ class EngineLoop:
     def run(self) -> None:
         """Work until `Stop` comes or the engine is abandoned."""
         while self._take() and not self._border.abandoned:
-            for batch in list(self._batches.values()):
-                if batch.busy:
+            for home in list(self._homes.values()):
+                if home.answers.busy:
                     self._border.pulse = Pulse("step", time.monotonic())
-                    batch.step(self._out)
+                    home.answers.step(self._out)
+                if home.vectors is not None and home.vectors.busy:
+                    self._border.pulse = Pulse("step", time.monotonic())
+                    self._embed(home, home.vectors)
             self._load_on()
             if self._out and not self._border.abandoned:
                 events, self._out = self._out, []
@@ -94,12 +117,16 @@ class EngineLoop:
     def close(self) -> None:
         """Let everything go that belongs to MLX; the last thing its thread does."""
         self._prompts.stop()
-        for batch in self._batches.values():
-            batch.close()
-        self._batches.clear()
-        self._loading = None
+        for home in self._homes.values():
+            home.answers.close()
+        self._homes.clear()
+        del self._loader
+        if not self._border.abandoned:
+            self._prefixes.close()
         gc.collect()
         mx.clear_cache()
+
+    # --- commands -----------------------------------------------------------------------------
 
     def _take(self) -> bool:
         """Handle every command that has come; wait for one when there is nothing else to do."""
@@ -107,7 +134,7 @@ class EngineLoop:
         while True:
             try:
                 if self._idle and inbox.empty():
-                    self._border.pulse = Pulse("idle", time.monotonic())
+                    self._rest()
                     command = inbox.get()
                 else:
                     command = inbox.get_nowait()
@@ -118,111 +145,187 @@ class EngineLoop:
             self._handle(command)
             del command
 
+    def _rest(self) -> None:
+        counters = self._border.counters
+        counters.prompt_cache_bytes = self._prefixes.nbytes
+        counters.active_bytes = mx.get_active_memory()
+        self._border.pulse = Pulse("idle", time.monotonic())
+
     @property
     def _idle(self) -> bool:
-        loading = self._loading is not None or self._to_load
-        return not self._out and not loading and not any(batch.busy for batch in self._batches.values())
+        busy = self._loader.busy or any(home.busy for home in self._homes.values())
+        return not self._out and not busy
 
-    def _handle(self, command: Submit | Cancel | Load | Prepared) -> None:
+    def _handle(self, command: Submit | Cancel | Load | Unload | Shrink | Prepared | Spelled) -> None:
         match command:
             case Submit():
-                self._asked[command.id] = (command.model.path, command.request)
-                if command.model.path in self._batches:
+                self._asked[command.id] = (command.model.path, command.work)
+                if command.model.path in self._homes:
                     self._prepare(command.id)
                 else:
                     self._want(command.model)
             case Cancel():
                 self._cancel(command.id)
             case Load():
-                if command.model.path not in self._batches:
+                if command.model.path not in self._homes:
                     self._want(command.model)
+            case Unload():
+                self._unload(command.path)
+            case Shrink():
+                self._prefixes.shrink(command.prompt_cache_bytes)
             case Prepared():
                 self._prepared(command)
+            case Spelled():
+                self._not_there(self._loader.spelled(command))
 
     def _cancel(self, number: int) -> None:
         if self._asked.pop(number, None) is not None:
             self._border.counters.cancelled += 1
             return
-        for batch in self._batches.values():
+        for home in self._homes.values():
             try:
-                found = batch.cancel(number)
+                found = home.answers.cancel(number)
             except Exception:
                 log.exception("a row can't be taken out of its batch; the generator is replaced")
-                batch.poisoned(self._out)
+                home.answers.poisoned(self._out)
                 found = True
-            if found:
+            if found or (home.vectors is not None and home.vectors.cancel(number)):
                 self._border.counters.cancelled += 1
                 return
 
+    # --- requests -----------------------------------------------------------------------------
+
     def _prepare(self, number: int) -> None:
-        path, request = self._asked[number]
-        self._prompts.submit(number, self._batches[path].resident, request, lambda: number in self._asked)
+        path, work = self._asked[number]
+        self._prompts.submit(number, self._homes[path].resident, work, lambda: number in self._asked)
 
     def _prepared(self, prepared: Prepared) -> None:
         asked = self._asked.pop(prepared.id, None)
         if asked is None:  # cancelled while it was being rendered
             return
-        if prepared.failure is not None:
-            self._out.append(Refused(prepared.id, prepared.failure))
+        path, work = asked
+        home = self._homes.get(path)
+        if prepared.failure is not None or home is None:
+            failure = prepared.failure or engine_failure("the model was unloaded meanwhile")
+            self._out.append(Refused(prepared.id, failure))
             return
-        path, request = asked
-        self._batches[path].add(prepared, request)
-        self._out.append(Accepted(prepared.id, len(prepared.tokens)))
+        prompt_tokens = sum(len(ready.tokens) for ready in prepared.prompts)
+        self._out.append(Accepted(prepared.id, prompt_tokens))
+        if isinstance(work, Generate):
+            self._generate(home, prepared, work, prompt_tokens)
+        elif isinstance(work, Embed):
+            assert home.vectors is not None
+            inputs = [ready.tokens for ready in prepared.prompts]
+            home.vectors.add(prepared.id, inputs, work.dimensions)
+        else:
+            self._out.append(Finished(id=prepared.id, prompt_tokens=prompt_tokens))
+
+    def _generate(self, home: _Home, prepared: Prepared, work: Generate, prompt_tokens: int) -> None:
+        task = Task(prepared.id, work, prompt_tokens, open=work.rows)
+        rows: list[Row] = []
+        for index, ready in enumerate(prepared.prompts):
+            limit = self._limit(home.resident, work, ready)
+            if self._room.too_large(home.resident, len(ready.tokens), limit):
+                self._out[-1] = Refused(prepared.id, _no_memory(len(ready.tokens)))
+                return
+            rows += _rows(task, index, ready, limit)
+            if work.echo:
+                self._out += [Delta(task.id, ready.text, choice=row.choice) for row in rows[-work.n :]]
+        home.answers.add(rows)
+
+    def _limit(self, resident: Resident, work: Generate, ready: Ready) -> int:
+        """How long an answer may get: what was asked, within the context."""
+        limit = work.max_tokens or self._settings.default_max_tokens
+        context = resident.folder.context
+        return min(limit, context - len(ready.tokens)) if context else limit
+
+    def _embed(self, home: _Home, vectors: Embedder) -> None:
+        try:
+            vectors.step(self._out)
+        except Exception:
+            log.exception("vectors of %s can't be made", home.resident.folder.name)
+            vectors.fail(engine_failure("the local engine failed at these inputs"), self._out)
+
+    # --- models -------------------------------------------------------------------------------
 
     def _want(self, folder: ModelFolder) -> None:
-        mark, since, failure = self._broken.get(folder.path, ("", 0.0, None))
-        if failure is not None and mark == folder.fingerprint and time.monotonic() - since < _ECHO_S:
-            self._not_there(folder, failure)
-            return
-        under_way = [self._loading.folder] if self._loading else []
-        if all(known.path != folder.path for known in [*under_way, *self._to_load]):
-            self._to_load.append(folder)
-            self._out.append(ModelChanged(folder, "loading"))
+        self._not_there(self._loader.want(folder, self._out))
 
     def _load_on(self) -> None:
-        """Bring the load that is under way one stage further, or begin the next."""
-        if self._loading is None:
-            if not self._to_load:
-                return
-            folder = self._to_load.popleft()
-            self._loading = _Loading(folder, load(folder))
-        folder = self._loading.folder
-        allowance = _LOAD_S + folder.size_bytes / _LOAD_BYTES_PER_S
-        self._border.pulse = Pulse("load", time.monotonic(), allowance)
-        try:
-            next(self._loading.stages)
-        except StopIteration as done:
-            self._loaded(done.value)
-        except Exception:
-            log.exception("model %s could not be loaded from %s", folder.name, folder.path)
-            self._not_loaded(folder)
+        if not self._loader.busy:
+            return
+        self._border.pulse = Pulse("load", time.monotonic(), self._loader.allowance_s())
+        found = self._loader.step(self._out)
+        if isinstance(found, Resident):
+            self._loaded(found)
+        else:
+            self._not_there(found)
 
     def _loaded(self, resident: Resident) -> None:
-        self._loading = None
-        path = resident.folder.path
-        self._batches[path] = Batch(resident, self._settings, self._border.counters)
-        self._border.counters.loads += 1
-        self._out.append(ModelChanged(resident.folder, "ready"))
+        path, settings, counters = resident.folder.path, self._settings, self._border.counters
+        kind = Batch if resident.batched else Single
+        vectors = None
+        if resident.pooling is not None:
+            vectors = Embedder(resident.model, resident.pooling, settings.prefill_step)
+        answers = kind(resident, settings, counters, self._prefixes, self._room)
+        self._homes[path] = _Home(resident, answers, vectors)
+        self._room.weights += resident.weight_bytes
+        counters.loads += 1
+        counters.active_bytes = mx.get_active_memory()
+        self._out.append(ModelChanged(resident.folder, "ready", progress=1.0, facts=resident.facts()))
         for number, (wanted, _) in self._asked.items():
             if wanted == path:
                 self._prepare(number)
 
-    def _not_loaded(self, folder: ModelFolder) -> None:
-        self._loading = None
-        gc.collect()
+    def _unload(self, path: str) -> None:
+        folder = self._loader.drop(path)
+        home = self._homes.pop(path, None)
+        if home is not None:
+            folder = home.resident.folder
+            home.answers.close()
+            self._prefixes.forget(home.resident.key)
+            self._room.weights -= home.resident.weight_bytes
+            self._border.counters.unloads += 1
+            del home
+        if folder is not None:
+            self._out.append(ModelChanged(folder, "cold"))
+        gc.collect()  # models are full of cycles
         mx.clear_cache()
-        failure = Failure(
-            outcome=Outcome.LOCAL_FAULT,
-            message=f"model {folder.name} could not be loaded; the gateway's log says why",
-            status=503,
-            code="model_load_failed",
-        )
-        self._broken[folder.path] = (folder.fingerprint, time.monotonic(), failure)
-        self._not_there(folder, failure)
 
-    def _not_there(self, folder: ModelFolder, failure: Failure) -> None:
+    def _not_there(self, failed: LoadFailed | None) -> None:
         """Tell all who wait for this model that it does not come."""
+        if failed is None:
+            return
+        folder, failure = failed
         self._out.append(ModelChanged(folder, "failed", failure))
         for number in [n for n, (path, _) in self._asked.items() if path == folder.path]:
             del self._asked[number]
             self._out.append(Refused(number, failure))
+
+
+def _rows(task: Task, index: int, ready: Ready, limit: int) -> list[Row]:
+    """The answers to one prompt: the first computes it, the others wait for that."""
+    work, rows = task.work, list[Row]()
+    for place in range(work.n):
+        row = Row(
+            task,
+            index * work.n + place,
+            ready.tokens,
+            ready.thinking,
+            limit,
+            guide=ready.guide if place == 0 or ready.guide is None else ready.guide.fork(),
+            borders=ready.borders,
+            leader=rows[0] if rows else None,
+            followed=place == 0 and work.n > 1,
+        )
+        rows.append(row)
+    return rows
+
+
+def _no_memory(tokens: int) -> Failure:
+    return Failure(
+        outcome=Outcome.CONTEXT_TOO_LONG,
+        message=f"a prompt of {tokens} tokens needs more memory than local.memory_limit_gb leaves",
+        status=503,
+        code="memory_full",
+    )

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 Sampler = Callable[[mx.array], mx.array]
 Processor = Callable[[mx.array, mx.array], mx.array]
+_BARRED = -30_000.0  # within the range of 16-bit floats
 _COLDEST = 1e-4  # below this, dividing by the temperature leaves the range of numbers
 
 
@@ -100,9 +101,14 @@ def _filtered(logprobs: mx.array, params: Choice) -> mx.array:
 
 
 def processors(
-    sampling: Sampling, prompt: Sequence[int], vocab: int, defaults: dict[str, Any]
+    sampling: Sampling,
+    prompt: Sequence[int],
+    vocab: int,
+    defaults: dict[str, Any],
+    *,
+    ends: Sequence[int] = (),
 ) -> list[Processor]:
-    """The logits processors of a row."""
+    """The logits processors of a row; `ends` are the tokens that end an answer."""
     found: list[Processor] = []
     repetition = sampling.repetition_penalty
     if repetition == 1.0:
@@ -113,6 +119,8 @@ def processors(
         )
     if sampling.logit_bias:
         found.append(_bias(sampling.logit_bias))
+    if sampling.min_tokens and ends:
+        found.append(_not_yet(ends, sampling.min_tokens))
     return [_guarded(processor) for processor in found]
 
 
@@ -158,6 +166,19 @@ def _bias(pairs: tuple[tuple[int, float], ...]) -> Processor:
         return logits.at[:, ids].add(values.astype(logits.dtype))
 
     return add
+
+
+def _not_yet(ends: Sequence[int], tokens: int) -> Processor:
+    """Keeps an answer from ending before it has so many tokens; not for ever, if nothing else is left."""
+    ids, left = mx.array(list(ends)), [tokens]
+
+    def bar(_: mx.array, logits: mx.array) -> mx.array:
+        if left[0] <= 0:
+            return logits
+        left[0] -= 1
+        return logits.at[:, ids].add(mx.array(_BARRED, logits.dtype))
+
+    return bar
 
 
 def _guarded(processor: Processor) -> Processor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.local.engine.foreign import TextStateMachine
-from gateway.local.pieces import Piece, Tidy
+from gateway.local.pieces import Kind, Piece, Tidy
 from gateway.local.stops import StopCutter
 
 
@@ -16,34 +16,51 @@ class TextFlow:
     arguments of a tool call, nor a blank line for the reasoning.
     """
 
-    __slots__ = ("_detokenizer", "_state", "_stop", "_tidy", "_tool", "stopped")
+    __slots__ = ("_detokenizer", "_in_tool", "_state", "_stop", "_stop_after", "_tidy", "segment", "stopped")
 
     def __init__(
-        self, detokenizer: Any, machine: Any, *, initial: str, stop: tuple[str, ...], tidy: bool
+        self,
+        detokenizer: Any,
+        machine: Any,
+        *,
+        initial: str,
+        stop: tuple[str, ...],
+        tidy: bool,
+        stop_after: int = 0,  # so many tokens come whatever stop strings are in them
     ) -> None:
         self._detokenizer = detokenizer
         self._state = machine.make_state(initial)
         self._stop = StopCutter(stop) if stop else None
+        self._stop_after = stop_after
         self._tidy = Tidy() if tidy else None
-        self._tool: list[str] | None = None  # the text of the call that is being written
+        self._in_tool = False
+        self.segment = ""  # the text that the last token completed, before anything is cut out of it
         self.stopped = False
+
+    @property
+    def reasons(self) -> bool:
+        """Is the model inside of its reasoning?"""
+        return bool(self._state[0] == "reasoning")
 
     def prime(self, tokens: list[int]) -> None:
         """Let the text go on from these tokens, whose own text is not part of it."""
         for token in tokens:
             self._detokenizer.add_token(token)
+        self._detokenizer.finalize()  # a space that it holds back belongs to the prompt
         _ = self._detokenizer.last_segment
 
     def feed(self, token: int) -> list[Piece]:
         self._detokenizer.add_token(token)
-        text = self._detokenizer.last_segment
+        self._stop_after -= 1
+        self.segment = text = self._detokenizer.last_segment
         return self._tidied(self._split(text)) if text else []
 
     def end(self) -> list[Piece]:
         """The answer is over: the pieces that were still held back."""
         if self.stopped:
             return []
-        pieces = self._split(_rest(self._detokenizer))
+        self.segment = _rest(self._detokenizer)
+        pieces = self._split(self.segment)
         if not self.stopped:
             self._state, held, name = TextStateMachine.flush(self._state)
             self._sort(name, held, pieces)
@@ -65,23 +82,22 @@ class TextFlow:
             self.stopped = True
         return pieces
 
-    def _border(self, pieces: list[Piece], *, kind: Any = "tool") -> None:
+    def _border(self, pieces: list[Piece], *, kind: Kind = "tool end") -> None:
         """A segment is over: so is the call in it, and no stop string goes on beyond it."""
-        if self._tool is not None:
-            pieces.append(Piece(kind, "".join(self._tool)))
-            self._tool = None
+        if self._in_tool:
+            pieces.append(Piece(kind, ""))
+            self._in_tool = False
         if self._stop is not None and (text := self._stop.flush()):
             pieces.append(Piece("content", text))
 
     def _sort(self, name: str | None, part: str, pieces: list[Piece]) -> None:
         if name == "tool":
-            if self._tool is None:
-                self._tool = []
-            self._tool.append(part)
+            self._in_tool = True
+            pieces.append(Piece("tool", part))
         elif name == "reasoning" and part:
             pieces.append(Piece("reasoning", part))
         elif name == "normal" and part:
-            if self._stop is not None:
+            if self._stop is not None and self._stop_after < 0:
                 part = self._stop.feed(part)
                 self.stopped = self._stop.stopped
             if part:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from gateway.local.engine.quiet import quieten
 from gateway.local.mailbox import Command, Counters, EngineSettings, Event, Gone, Pulse, Stop
 
 if TYPE_CHECKING:
@@ -19,16 +18,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _IMPORT_S = 120.0  # a cold disk on a busy machine
-
-# Before the first import: nothing of the engine may ask the network for anything.
-_QUIET = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 
 
 class EngineThread:
@@ -57,6 +46,10 @@ class EngineThread:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def pid(self) -> int | None:
+        return None
+
     def abandon(self) -> None:
         self._abandoned = True
         if self._border is not None:
@@ -76,7 +69,7 @@ class EngineThread:
             self._deliver([Gone()])
 
     def _work(self) -> None:
-        _quieten()
+        quieten()
         import mlx.core as mx
 
         from gateway.local.engine.loop import Border, EngineLoop
@@ -93,9 +86,3 @@ class EngineThread:
         finally:
             # Without this as the thread's last act the process aborts when it exits.
             mx.clear_streams()
-
-
-def _quieten() -> None:
-    os.environ.update(_QUIET)
-    warnings.filterwarnings("ignore", module=r"(transformers|huggingface_hub|tokenizers|mlx_lm)(\..*)?")
-    logging.getLogger("transformers").setLevel(logging.ERROR)

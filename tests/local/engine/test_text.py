@@ -72,6 +72,7 @@ def test_a_stop_string_does_not_reach_across_a_marker() -> None:
         ("content", "x"),
         ("content", "a"),
         ("tool", "call"),
+        ("tool end", ""),
         ("content", "b"),
     ]
     assert not found.stopped
@@ -79,8 +80,36 @@ def test_a_stop_string_does_not_reach_across_a_marker() -> None:
 
 def test_a_stop_in_what_was_held_back_ends_the_answer() -> None:
     found = flow({}, Words(), stop=("tail",))
+    assert found.feed("x") == [("content", "x")]
     assert found.end() == []
     assert found.stopped
+
+
+def test_stop_strings_count_only_behind_the_least_length_of_an_answer() -> None:
+    found = flow({}, Words(), stop=("a",), stop_after=2)
+    assert [found.feed(token) for token in ("a", "a", "b", "ca")] == [
+        [("content", "a")],
+        [("content", "a")],
+        [("content", "b")],
+        [("content", "c")],
+    ]
+    assert found.stopped
+
+
+def test_a_call_that_is_never_closed_is_told_from_one_that_is() -> None:
+    edges = {"normal": [("<t>", "tool")], "tool": [("</t>", "normal")]}
+    found = flow(edges, Words())
+    assert found.feed("<t>one</t>") == [("tool", "one"), ("tool end", "")]
+    assert found.feed("<t>two") == [("tool", "two")]
+    assert found.end()[-1] == ("broken tool", "")
+
+
+def test_the_reasoning_is_known_by_its_markers() -> None:
+    edges: dict[str, Any] = {"normal": [("<r>", "reasoning")], "reasoning": [("</r>", "normal")]}
+    found = flow(edges, Words(), initial="reasoning")
+    assert found.reasons
+    assert found.feed("why</r>so") == [("reasoning", "why"), ("content", "so")]
+    assert not found.reasons
 
 
 def test_reserved_names_are_those_of_the_template_function(on_mlx: Run) -> None:
@@ -94,14 +123,14 @@ def test_reserved_names_are_those_of_the_template_function(on_mlx: Run) -> None:
         found = inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters
         return {name for name, p in found.items() if p.kind is not p.VAR_KEYWORD} - {"self"}
 
-    from gateway.local.request import _RESERVED
+    from gateway.local.chat import _RESERVED
 
     assert on_mlx(names) <= _RESERVED
 
 
 def test_markers_of_a_tokenizer_without_tools(on_mlx: Run) -> None:
     def work() -> list[Any]:
-        from gateway.local.engine.models import _without_tools
+        from gateway.local.engine.models import _machine
 
         tokenizer = SimpleNamespace(
             has_tool_calling=True,
@@ -113,7 +142,7 @@ def test_markers_of_a_tokenizer_without_tools(on_mlx: Run) -> None:
             response_transitions={},
             structural_markers=("<m>",),
         )
-        machine = _without_tools(tokenizer)
+        machine = _machine(tokenizer, chat=True, tools=False)
         from gateway.local.engine.text import TextFlow
 
         found = TextFlow(Words(), machine, initial="normal", stop=(), tidy=False)

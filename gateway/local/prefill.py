@@ -1,0 +1,45 @@
+"""PURE: which waiting prompts begin now, and how many of their tokens share a step.
+
+All prompts that are computed together are padded to the longest piece, and running answers wait
+for the whole of it. So a step has a budget of tokens that its prompts divide among them: short
+prompts that come beside a long one are done in a step or two, and the long one goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MOST_PROMPTS = 8  # that are computed at once
+MOST_LONG = 2  # of these, with more tokens left than one step's budget
+LEAST_CHUNK = 32
+
+
+def choose(
+    waiting: Sequence[int],
+    computing: Sequence[int],
+    *,
+    places: int,
+    budget: int,
+    most: int = MOST_PROMPTS,
+) -> list[int]:
+    """The indices of those that begin, first come first served; tokens left are given for each.
+
+    A long prompt waits while enough long ones are computed, and short ones pass it.
+    """
+    slots = min(places, most - len(computing))
+    long = sum(left > budget for left in computing)
+    chosen: list[int] = []
+    for index, left in enumerate(waiting):
+        if len(chosen) >= slots:
+            break
+        if left > budget:
+            if long >= MOST_LONG:
+                continue
+            long += 1
+        chosen.append(index)
+    return chosen
+
+
+def chunk(computing: int, budget: int) -> int:
+    """How many tokens of each prompt a step takes."""
+    return max(LEAST_CHUNK, budget // max(1, computing))
