@@ -136,7 +136,7 @@ class _Daemon:
         site = self._site(relay, live)
         if self._pool is not None:
             await self._pool.start()
-            metrics.local_queue(self._waiting_locally)
+            metrics.local(self._pool.stats)
         public = await self._listen(Listener(build(site), **_runner_options()))
         owner = await self._listen_owner(Listener(build(site, owner=True), **_runner_options()))
         self._on_signals()
@@ -211,10 +211,6 @@ class _Daemon:
                 _log.info("preloaded %s", name)
             except AttemptFailed as failed:
                 _log.error("could not preload %s: %s", name, failed.failure.message)
-
-    def _waiting_locally(self) -> float:
-        assert self._pool is not None
-        return sum(self._pool.queued(model.name) for model in self._pool.models())
 
     def _on_signals(self) -> None:
         loop = asyncio.get_running_loop()

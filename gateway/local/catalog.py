@@ -40,6 +40,7 @@ class Catalog:
         self._models: Mapping[str, ModelFolder] = MappingProxyType({})
         self._scanned = float("-inf")
         self._began = float("-inf")
+        self._expired = 0  # how often what was read was said to be out of date
         self._lock = threading.Lock()
 
     @property
@@ -52,6 +53,7 @@ class Catalog:
 
     def expire(self) -> None:
         """Whatever was read may be out of date: the next one who asks reads the disk."""
+        self._expired += 1
         self._scanned = float("-inf")
 
     def refresh(self, *, since: float | None = None) -> Mapping[str, ModelFolder]:
@@ -60,9 +62,10 @@ class Catalog:
         """
         with self._lock:
             if self.stale if since is None else self._began < since:
-                self._began = time.monotonic()
+                self._began, expired = time.monotonic(), self._expired
                 self._models = MappingProxyType(dict(self._scan()))
-                self._scanned = time.monotonic()
+                if expired == self._expired:  # else it changed while it was read
+                    self._scanned = time.monotonic()
             return self._models
 
     def _scan(self) -> dict[str, ModelFolder]:

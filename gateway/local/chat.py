@@ -73,8 +73,12 @@ def _check(work: Generate) -> None:
     if work.format is not None and work.tooling.forced:
         raise Unsupported("response_format", "response_format can't be had together with a forced tool call")
     prompt = work.prompts[0]
-    if isinstance(prompt, Chat) and prompt.prefill and work.tooling.forced:
+    if not isinstance(prompt, Chat) or not prompt.prefill:
+        return
+    if work.tooling.forced:
         raise Unsupported("tool_choice", "a message that is gone on with can't be turned into a tool call")
+    if work.format is not None:
+        raise Unsupported("response_format", "the rest of a message that was begun can't be kept to a form")
 
 
 def _tools(name: str, value: Any) -> dict[str, Any]:

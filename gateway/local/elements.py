@@ -88,8 +88,7 @@ def _tagged(sheet: Sheet, tag: str, close: Mark, *, outside: str) -> Element:
 
     def element(tool: Tool, one: Parameter) -> str:
         if "string" in kinds(one.schema) and "$ref" not in one.schema:
-            but = rf"\s*(?i:null)\s*|(?s:.*){escaped(outside)}(?s:.*)"
-            value = _text(sheet, tool, one, close, but=but)
+            value = _text(sheet, tool, one, close, but=r"\s*(?i:null)\s*", without=outside)
         else:
             value = f"{_json(sheet, tool, one)} {close}"
         begin = f'<{tag} name="{one.name}">'
@@ -181,8 +180,20 @@ def _json(sheet: Sheet, tool: Tool, one: Parameter, *, escapes: bool = True) -> 
     return sheet.json(one.schema, strict=tool.strict, escapes=escapes)
 
 
-def _text(sheet: Sheet, tool: Tool, one: Parameter, close: Mark, *, around: str = "", but: str = "") -> str:
-    """Text as it is and the mark that closes it. `around` may stand around it, `but` is what it is not."""
+def _text(
+    sheet: Sheet,
+    tool: Tool,
+    one: Parameter,
+    close: Mark,
+    *,
+    around: str = "",
+    but: str = "",
+    without: str = "",
+) -> str:
+    """Text as it is, and the mark that closes it, which it can't hold.
+
+    `around` may stand around it, `but` is what it is not as a whole, `without` what is not in it.
+    """
     if one.words is not None:
         gap = f"{_line(sheet)}?" if around else ""
         return f"{gap} ({' | '.join(map(literal, one.words))}) {gap} {close}"
@@ -190,7 +201,10 @@ def _text(sheet: Sheet, tool: Tool, one: Parameter, close: Mark, *, around: str 
     if tool.strict and kept:
         reason = f"this model's format can't keep the {min(kept)} of a string"
         raise Unsupported(tool.field, f"{tool.field}: {reason}")
-    most = one.schema.get("maxLength", "")
     end = "" if close.token is not None else escaped(close.text)
-    lexeme = f"/{around}(?s:.{{0,{most}}}){around}{end}/" + (f" & ~/({but}){end}/" if but else "")
+    lexeme = f"/{around}(?s:.{{0,{one.schema.get('maxLength', '')}}}){around}{end}/"
+    if but:  # nothing may follow either: the text would go on beyond its close
+        lexeme += f" & ~/{but}{end and end + '(?s:.*)'}/"
+    if without:
+        lexeme += f" & ~/(?s:.*){escaped(without)}(?s:.*)/"
     return f"{sheet.lexeme(lexeme)} {close}" if close.token is not None else sheet.lazy(lexeme)

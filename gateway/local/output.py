@@ -37,7 +37,7 @@ class Collected:
                 self.calls.append((event, []))
             case CallDelta():
                 self.calls[event.index][1].append(event.text)
-            case Ended():
+            case _:
                 self.reason = event.reason
 
 

@@ -215,8 +215,12 @@ class LocalPool:
             "engine": self._host.phase(),
             "engines_lost": self._host.replaced,
             "isolation": self._config.isolation,
+            "worker_pids": self._host.pids(),
             "memory_limit_bytes": self._limit_bytes,
             "memory_used_bytes": self._grown(),
+            "models_resident": sum(self._residents.state(path) == "ready" for path in self._residents.paths),
+            "running": sum(self._scheduler.running(path) for path in self._residents.paths),
+            "queue": sum(self._scheduler.waiting(path) for path in self._residents.paths),
             "models": {
                 names.get(path, path): {
                     "state": self._residents.state(path),

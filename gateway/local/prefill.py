@@ -12,6 +12,8 @@ from collections.abc import Sequence
 MOST_PROMPTS = 8  # that are computed at once
 MOST_LONG = 2  # of these, with more tokens left than one step's budget
 LEAST_CHUNK = 32
+LONGEST_STALL_S = 0.2  # of a running answer, for a step's share of other prompts
+KEPT_TOKENS = 64  # a prompt with fewer is computed faster than it is looked after
 
 
 def choose(
@@ -40,6 +42,10 @@ def choose(
     return chosen
 
 
-def chunk(computing: int, budget: int) -> int:
-    """How many tokens of each prompt a step takes."""
+def chunk(computing: int, budget: int, *, speed_tps: float | None = None) -> int:
+    """How many tokens of each prompt a step takes. With `speed_tps`, how fast prompts are computed here,
+    running answers wait for it, and it takes no longer than they should.
+    """
+    if speed_tps is not None:
+        budget = min(budget, int(speed_tps * LONGEST_STALL_S))
     return max(LEAST_CHUNK, budget // max(1, computing))

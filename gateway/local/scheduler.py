@@ -117,8 +117,6 @@ def _wait_s(line: _Line, now: float, *, behind: bool = True) -> float:
         free += [max(held - (now - since), held / 4)] * places
     begun = min(line.width - len(free), sum(line.waiting.values()))
     free += [held] * max(0, begun)  # admitted, and about to begin
-    if not free:
-        return 0.0
     heapq.heapify(free)
     if behind:
         for _ in range(sum(line.waiting.values()) - max(0, begun)):

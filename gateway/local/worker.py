@@ -186,7 +186,9 @@ class Worker:
         if engine is None:
             done()
             return
-        self._past = add(self._past, _without_holdings(engine.counters()))
+        counted = _without_holdings(engine.counters())
+        counted.unloads = counted.loads  # what it has loaded goes with it
+        self._past = add(self._past, counted)
         engine.post(Stop())
         self._leaving.append(engine)
 
@@ -194,7 +196,7 @@ class Worker:
             if not await asyncio.to_thread(engine.join, _PARTING_S):
                 engine.abandon()
                 await asyncio.to_thread(engine.join, 1.0)
-            self._leaving.remove(engine)
+            self._leaving = [other for other in self._leaving if other is not engine]
             done()
 
         task = asyncio.get_running_loop().create_task(part(), name="local-parting")
@@ -244,10 +246,11 @@ class Worker:
     def _route(self, source: list[EngineTransport], events: list[Event]) -> None:
         if not source or source[0] is not self._engine:
             return  # an engine that was given up; its requests have been answered
-        tickets = self._tickets
+        tickets, failed = self._tickets, False
         for event in events:
             if isinstance(event, ModelChanged):
                 self._listener.model_changed(event)
+                failed |= event.state == "failed"
             elif isinstance(event, Gone):
                 self._lose("the local engine has ended")
                 return
@@ -260,6 +263,8 @@ class Worker:
                     self._end(ticket)
                 elif isinstance(event, Refused):
                     self._end(ticket)
+        if failed and self._path is not None and not tickets:
+            self.dismiss(lambda: None)  # it has its process for nothing
 
     async def _watch_over(self) -> None:
         """Look at the pulse again and again; give the engine up when it stands still or is gone."""

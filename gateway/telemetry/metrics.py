@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -22,10 +23,32 @@ from prometheus_client.registry import Collector
 
 from gateway.telemetry.finished import Finished
 
-__all__ = ["CONTENT_TYPE", "Metrics", "began", "ended", "ledger_dropped", "local_queue", "render"]
+__all__ = ["CONTENT_TYPE", "Metrics", "began", "ended", "ledger_dropped", "local", "render"]
 
 _REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _CONTENT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+# What is shown of the local pool, by the names that it has there.
+_LOCAL_GAUGES = {
+    "queue": "Answers that wait for a place in a batch.",
+    "running": "Answers that are being made.",
+    "models_resident": "Models in memory.",
+    "memory_used_bytes": "What models, answers and kept prompts take, measured at the process.",
+    "memory_limit_bytes": "What they may take.",
+    "prompt_cache_bytes": "Prompts that are kept because they may come again.",
+}
+_LOCAL_COUNTERS = {
+    "steps": "Steps of all batches.",
+    "rows": "Answers that these steps advanced; rows per step is the mean batch.",
+    "prompt_tokens": "Tokens of prompts, those from the prompt cache included.",
+    "cached_tokens": "Tokens of prompts that were not computed again.",
+    "completion_tokens": "Tokens of answers.",
+    "loads": "Models that were loaded.",
+    "unloads": "Models that were let go.",
+    "cancelled": "Requests whose client left.",
+    "rebuilds": "Batches that failed and were begun anew.",
+    "engines_lost": "Engines that hung or died and were replaced.",
+}
 
 Labels = tuple[str, ...]
 
@@ -70,7 +93,7 @@ class Metrics(Collector):
         self._tokens: dict[Labels, int] = defaultdict(int)
         self._seconds: dict[Labels, _Spread] = defaultdict(lambda: _Spread(_REQUEST_S))
         self._first_content: dict[Labels, _Spread] = defaultdict(lambda: _Spread(_CONTENT_S))
-        self._queue: Callable[[], float] | None = None
+        self._local: Callable[[], Mapping[str, Any]] | None = None
         self._ledger_dropped: Callable[[], int] | None = None
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -100,9 +123,9 @@ class Metrics(Collector):
             self._tokens[backend, "output"] += usage.output_tokens
             self._tokens[backend, "cached"] += usage.cached_tokens
 
-    def local_queue(self, read: Callable[[], float]) -> None:
-        """Show how many requests wait for the local pool; `read` is called when somebody looks."""
-        self._queue = read
+    def local(self, read: Callable[[], Mapping[str, Any]]) -> None:
+        """Show the figures of the local pool; `read` is called when somebody looks."""
+        self._local = read
 
     def ledger_dropped(self, read: Callable[[], int]) -> None:
         """Show how many rows the request ledger could not write; `read` is called when somebody looks."""
@@ -152,10 +175,12 @@ class Metrics(Collector):
         yield GaugeMetricFamily(
             "mlx_gateway_requests_in_flight", "Requests that are being answered now.", self._in_flight
         )
-        if self._queue is not None:
-            yield GaugeMetricFamily(
-                "mlx_gateway_local_queue", "Requests that wait for a place in a local batch.", self._queue()
-            )
+        if self._local is not None:
+            figures = self._local()
+            for name, what in _LOCAL_GAUGES.items():
+                yield GaugeMetricFamily(f"mlx_gateway_local_{name}", what, figures[name])
+            for name, what in _LOCAL_COUNTERS.items():
+                yield CounterMetricFamily(f"mlx_gateway_local_{name}", what, figures[name])
         if self._ledger_dropped is not None:
             yield CounterMetricFamily(
                 "mlx_gateway_ledger_dropped",
@@ -183,5 +208,5 @@ _of_this_process = Metrics()
 began = _of_this_process.began
 ended = _of_this_process.ended
 ledger_dropped = _of_this_process.ledger_dropped
-local_queue = _of_this_process.local_queue
+local = _of_this_process.local
 render = _of_this_process.render

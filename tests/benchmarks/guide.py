@@ -88,18 +88,14 @@ class Race:
         from mlx_lm.sample_utils import make_sampler
 
         stream = mx.default_stream(mx.default_device())
-        self._generator: Any = BatchGenerator(model, max_tokens=100_000, stream=stream)
-        self._generator.insert(
+        self.generator: Any = BatchGenerator(model, max_tokens=100_000, stream=stream)
+        self.generator.insert(
             [[1000 + row, *range(50, 65)] for row in range(len(processors))],
             samplers=[make_sampler(1.0)] * len(processors),
             logits_processors=processors,
         )
-        while not self._generator.next()[1]:
+        while not self.generator.next()[1]:
             pass
-
-    @property
-    def generator(self) -> Any:
-        return self._generator
 
     def turn(self) -> float:
         """The seconds that some steps take, with all that they have begun."""
@@ -107,7 +103,7 @@ class Race:
 
         began = time.perf_counter()
         for _ in range(STEPS):
-            assert len(self._generator.next_generated()) == ROWS
+            assert len(self.generator.next_generated()) == ROWS
         mx.synchronize()
         return time.perf_counter() - began
 
@@ -121,14 +117,15 @@ def turns(count: int) -> Iterator[dict[str, float]]:
 
     mx.random.seed(0)
     tokens, weights = tokenizer(), model()
-    maker = GuideMaker(tokens, VOCAB)
     asked = {"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": True}}
     guides: list[Guide] = []
     races: dict[str, Race] = {}
     for name, bound in CASES.items():
+        maker = GuideMaker(tokens, VOCAB)
         made = [maker.make(GuidePlan(response_format=asked)) for _ in range(bound)]
         guides += [guide for guide in made if guide is not None]
         races[name] = Race(weights, [[guide] for guide in made] + [[]] * (ROWS - bound))
+        maker.watch(races[name].generator)
     for number in range(count):
         names = list(races)[:: 1 if number % 2 else -1]
         yield {name: races[name].turn() for name in names}

@@ -91,7 +91,7 @@ def test_a_model_comes_with_its_texts_and_without_its_code(
     assert lines[:3] == [
         f"pulling {REPO} at {sha[:12]} from 127.0.0.1:{hub.port}",
         "5 files, 123 KB",
-        "1/5 config.json (291 B)",
+        "1/5 config.json (307 B)",
     ]
     assert lines[-1] == "100 %: 123 KB of 123 KB"
     assert REPO in [model["name"] for model in gw("models", "list", "--json").json]

@@ -146,6 +146,23 @@ def text_of(chunks: list[dict[str, Any]], key: str = "content") -> str:
     return "".join(c["choices"][0]["delta"].get(key) or "" for c in chunks if c["choices"])
 
 
+def calls_of(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All deltas of calls, each of which is of one call."""
+    deltas = [c["choices"][0]["delta"] for c in chunks]
+    return [call for delta in deltas for call in delta.get("tool_calls", [])]
+
+
+def joined(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The calls of a stream, put together as a client does it."""
+    found: dict[int, dict[str, Any]] = {}
+    for delta in calls_of(chunks):
+        if "id" in delta:
+            assert delta["index"] == len(found)
+            found[delta["index"]] = {**delta, "function": {**delta["function"], "arguments": ""}}
+        found[delta["index"]]["function"]["arguments"] += delta["function"]["arguments"]
+    return [{k: v for k, v in call.items() if k != "index"} for call in found.values()]
+
+
 @contextlib.asynccontextmanager
 async def closing(pool: LocalPool) -> AsyncIterator[LocalPool]:
     """A started pool that is closed again, whatever happens; asserts that its engines end."""

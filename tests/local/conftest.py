@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,12 +22,16 @@ from gateway.local.memory import footprint
 from gateway.local.pool import LocalPool, MakeEngine
 from tests.local.asking import closing
 from tests.local.child_main import command
-from tests.local.models import TOOL_TEMPLATE, make_model
+from tests.local.models import TOOL_TEMPLATE, make_embedder, make_model
 from tests.local.puppets import Strings, attach
 
 SETTINGS = Local(hub_cache=False, batch_size=8, max_queue=16, prefill_step=128, default_max_tokens=64)
 MARKERS = ("<tool_call>", "</tool_call>", "<think>", "</think>")
+WINDOW = 48
 ISOLATIONS = ("thread", "process")
+
+
+GetPool = Callable[[str], Awaitable[LocalPool]]
 
 
 class NewPool(Protocol):
@@ -59,7 +63,10 @@ class MakePool(Protocol):
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """HOME with `tiny`, `lab/other`, `slow` (milliseconds a step), `thinker` (tools, thinking), `base`."""
+    """HOME with `tiny`, `lab/other`, `slow` (milliseconds a step), `thinker` (tools, thinking), `base` (no
+    template), `sliding` and `hybrid` (caches that can't be cut back anywhere), `wide` (keys that can be
+    quantised), `vec/last` and `vec/mean` (vectors).
+    """
     found = tmp_path_factory.mktemp("home")
     models = found / "models"
     make_model(models / "tiny", context=512)
@@ -67,6 +74,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model(models / "slow", hidden=128, layers=6, context=100_000)
     make_model(models / "thinker", template=TOOL_TEMPLATE, extra_tokens=MARKERS)
     make_model(models / "base", template=None)
+    window = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": WINDOW}
+    make_model(models / "sliding", seed=2, config=window)
+    make_model(models / "hybrid", seed=3, kind="lfm2")
+    make_model(models / "wide", seed=4, head_dim=32)
+    make_embedder(models / "vec" / "last", "lasttoken", normalised=False, context=4096, seed=5)
+    make_embedder(models / "vec" / "mean", "mean_tokens", normalised=True, context=4096, seed=5)
     return found
 
 
@@ -115,24 +128,30 @@ def new_pool(all_strings: Strings, attached: None) -> NewPool:
     return new
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def pools(home: Path, new_pool: NewPool) -> AsyncIterator[Callable[[str], Any]]:
-    """The pools of the session, each started when it is first asked for."""
+@contextlib.asynccontextmanager
+async def lazily(new: Callable[[str], LocalPool]) -> AsyncIterator[GetPool]:
+    """A pool for each isolation, started when it is first asked for; all are closed at the end."""
     found: dict[str, LocalPool] = {}
     async with contextlib.AsyncExitStack() as stack:
 
         async def get(isolation: str) -> LocalPool:
             if isolation not in found:
-                found[isolation] = await stack.enter_async_context(closing(new_pool(home, isolation)))
+                found[isolation] = await stack.enter_async_context(closing(new(isolation)))
             return found[isolation]
 
         yield get
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def pools(home: Path, new_pool: NewPool) -> AsyncIterator[GetPool]:
+    async with lazily(partial(new_pool, home)) as get:
+        yield get
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def pool(pools: Callable[[str], Any], isolation: str) -> LocalPool:
-    found: LocalPool = await pools(isolation)
-    return found
+async def pool(pools: GetPool, isolation: str) -> LocalPool:
+    """One for the whole session; whoever needs its figures compares with those from before."""
+    return await pools(isolation)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -7,9 +7,13 @@ that does not need sense: batching, cancelling, loading, failing.
 from __future__ import annotations
 
 import json
+import math
+import random
 import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+Shapes = dict[str, tuple[int, ...]]
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'forbidden' or m.content == 'raise' %}"
@@ -35,21 +39,30 @@ def make_model(
     layers: int = 2,
     context: int = 2048,
     seed: int = 0,
+    heads: int = 2,
+    head_dim: int | None = None,
+    kind: Literal["llama", "lfm2"] = "llama",
     config: dict[str, Any] | None = None,
     generation: dict[str, Any] | None = None,
 ) -> Path:
-    """Write a model; the same arguments give the same bytes. Needs no MLX: safetensors is a simple format."""
+    """Write a model; the same arguments give the same bytes. Needs no MLX: safetensors is a simple format.
+
+    `kind` lfm2 has attention in its last layer only, and a convolution in the others, whose state can't be
+    cut back.
+    """
+    head_dim = head_dim or hidden // heads
     folder.mkdir(parents=True, exist_ok=True)
     tokens = [*_byte_alphabet(), *SPECIALS, *extra_tokens]
     vocab = len(tokens)
     _tokenizer(folder, tokens, template)
     shape = {
-        "model_type": "llama",
+        "model_type": kind,
         "hidden_size": hidden,
         "num_hidden_layers": layers,
         "intermediate_size": hidden * 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 2,
+        "num_attention_heads": heads,
+        "num_key_value_heads": heads,
+        "head_dim": head_dim,
         "rms_norm_eps": 1e-5,
         "vocab_size": vocab,
         "rope_theta": 10000.0,
@@ -57,11 +70,78 @@ def make_model(
         "tie_word_embeddings": True,
         "eos_token_id": tokens.index("<|end|>"),
     }
+    if kind == "lfm2":
+        types = ["conv"] * (layers - 1) + ["full_attention"]
+        shape |= {"norm_eps": 1e-5, "conv_bias": False, "conv_L_cache": 3, "layer_types": types}
+        shape |= {"block_dim": hidden, "block_ff_dim": hidden * 2, "block_auto_adjust_ff_dim": False}
+        shape |= {"block_multiple_of": 8, "block_ffn_dim_multiplier": 1.0}
     (folder / "config.json").write_text(json.dumps({**shape, **(config or {})}))
     if generation is not None:
         (folder / "generation_config.json").write_text(json.dumps(generation))
-    _weights(folder, vocab=vocab, hidden=hidden, layers=layers, seed=seed)
+    shapes = {"model.embed_tokens.weight": (vocab, hidden)}
+    if kind == "lfm2":
+        shapes |= _lfm2(hidden, heads, layers)
+    else:
+        shapes |= _llama(hidden, heads * head_dim, layers)
+    _weights(folder, shapes, seed)
     return folder
+
+
+def make_embedder(folder: Path, mode: str, *, normalised: bool, **how: Any) -> Path:
+    """A model with the description that sentence-transformers puts beside it; `mode` is `lasttoken`,
+    `mean_tokens` or `cls_token`.
+    """
+    make_model(folder, template=None, **how)
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if normalised else [])]
+    modules = [
+        {
+            "idx": n,
+            "name": f"{n}",
+            "path": f"{n}_{kind}" if n else "",
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for n, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{mode}": True}))
+    return folder
+
+
+def _llama(hidden: int, wide: int, layers: int) -> Shapes:
+    shapes: Shapes = {"model.norm.weight": (hidden,)}
+    for layer in range(layers):
+        at = f"model.layers.{layer}"
+        for name in ("q", "k", "v"):
+            shapes[f"{at}.self_attn.{name}_proj.weight"] = (wide, hidden)
+        shapes[f"{at}.self_attn.o_proj.weight"] = (hidden, wide)
+        for name in ("gate", "up"):
+            shapes[f"{at}.mlp.{name}_proj.weight"] = (hidden * 2, hidden)
+        shapes[f"{at}.mlp.down_proj.weight"] = (hidden, hidden * 2)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"{at}.{name}.weight"] = (hidden,)
+    return shapes
+
+
+def _lfm2(hidden: int, heads: int, layers: int) -> Shapes:
+    shapes: Shapes = {"model.embedding_norm.weight": (hidden,)}
+    for layer in range(layers):
+        at = f"model.layers.{layer}"
+        if layer == layers - 1:
+            for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+                shapes[f"{at}.self_attn.{name}.weight"] = (hidden, hidden)
+            for name in ("q_layernorm", "k_layernorm"):
+                shapes[f"{at}.self_attn.{name}.weight"] = (hidden // heads,)
+        else:
+            shapes[f"{at}.conv.conv.weight"] = (hidden, 3, 1)
+            shapes[f"{at}.conv.in_proj.weight"] = (hidden * 3, hidden)
+            shapes[f"{at}.conv.out_proj.weight"] = (hidden, hidden)
+        for name in ("w1", "w3"):
+            shapes[f"{at}.feed_forward.{name}.weight"] = (hidden * 2, hidden)
+        shapes[f"{at}.feed_forward.w2.weight"] = (hidden, hidden * 2)
+        for name in ("operator_norm", "ffn_norm"):
+            shapes[f"{at}.{name}.weight"] = (hidden,)
+    return shapes
 
 
 def _byte_alphabet() -> list[str]:
@@ -116,29 +196,12 @@ def _tokenizer(folder: Path, tokens: list[str], template: str | None) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
-def _weights(folder: Path, *, vocab: int, hidden: int, layers: int, seed: int) -> None:
-    import random
-
+def _weights(folder: Path, shapes: Shapes, seed: int) -> None:
     dice = random.Random(seed)
-    shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (vocab, hidden),
-        "model.norm.weight": (hidden,),
-    }
-    for layer in range(layers):
-        at = f"model.layers.{layer}"
-        for name in ("q", "k", "v", "o"):
-            shapes[f"{at}.self_attn.{name}_proj.weight"] = (hidden, hidden)
-        for name in ("gate", "up"):
-            shapes[f"{at}.mlp.{name}_proj.weight"] = (hidden * 2, hidden)
-        shapes[f"{at}.mlp.down_proj.weight"] = (hidden, hidden * 2)
-        for name in ("input_layernorm", "post_attention_layernorm"):
-            shapes[f"{at}.{name}.weight"] = (hidden,)
     header: dict[str, Any] = {}
     data = bytearray()
     for name, shape in shapes.items():
-        size = 1
-        for side in shape:
-            size *= side
+        size = math.prod(shape)
         values = [1.0] * size if "norm" in name else [dice.gauss(0, 0.3) for _ in range(size)]
         begin = len(data)
         data += struct.pack(f"<{size}f", *values)

@@ -12,7 +12,8 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,6 +97,7 @@ def script(text: str, markers: tuple[str, ...] = ()) -> list[int]:
 def attach(folder: Path, put: Callable[[str, Any], None]) -> None:
     """Put the generators of an engine in this process on strings; `put(name, value)` sets an attribute."""
     from gateway.local.engine.foreign import BatchGenerator as Real
+    from gateway.local.engine.foreign import generate_step
 
     class Held:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -145,6 +147,14 @@ def attach(folder: Path, put: Callable[[str, Any], None]) -> None:
             return getattr(self.real, name)
 
     put("gateway.local.engine.batch.BatchGenerator", Held)
+    put("gateway.local.engine.single.generate_step", partial(_stepped, folder, generate_step))
+
+
+def _stepped(folder: Path, real: Callable[..., Iterator[Any]], *args: Any, **how: Any) -> Iterator[Any]:
+    """The tokens of a model without a batch."""
+    for token in real(*args, **how):
+        _before(folder, _due(folder, "raise", "die", "kill", "gate"))
+        yield token
 
 
 class Deadly(BaseException):

@@ -178,3 +178,22 @@ def test_a_config_is_judged_before_its_weights_are_there(tmp_path: Path, text: b
     (tmp_path / "config.json").write_bytes(text)
     assert is_usable(tmp_path / "config.json") == usable
     assert not is_usable(tmp_path / "none.json")
+
+
+def test_a_scan_that_had_begun_before_the_disk_changed_is_not_the_last_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that was put there while somebody read the disk stayed unknown for a second: its `expire` was lost."""
+    catalog = Catalog(Local(), tmp_path)
+    scan = catalog._scan
+
+    def slow() -> object:
+        found = scan()
+        make_model(tmp_path / "models" / "new")
+        catalog.expire()
+        return found
+
+    monkeypatch.setattr(catalog, "_scan", slow)
+    assert "new" not in catalog.refresh()
+    monkeypatch.undo()
+    assert "new" in catalog.refresh()

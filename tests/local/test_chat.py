@@ -290,3 +290,13 @@ def test_no_body_does_anything_but_pass_or_be_refused(fields: dict[str, Any]) ->
         read_chat(body)
     except RequestError as error:
         assert error.status == 400
+
+
+def test_the_rest_of_a_message_takes_no_form_and_no_call() -> None:
+    for fields, param in (
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
+    ):
+        with pytest.raises(Unsupported) as caught:
+            read_chat(json.dumps({"messages": OPEN, **fields}).encode())
+        assert caught.value.param == param

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -19,7 +18,7 @@ from gateway.config import Local
 from gateway.failover.outcome import Outcome
 from gateway.local.pool import LocalPool
 from tests.local.asking import closing, refused, said, until, whole
-from tests.local.conftest import NewPool
+from tests.local.conftest import GetPool, NewPool, lazily
 from tests.local.models import make_model
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -34,22 +33,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def labs(lab: Path, new_pool: NewPool) -> AsyncIterator[Callable[[str], Any]]:
-    found: dict[str, LocalPool] = {}
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def get(isolation: str) -> LocalPool:
-            if isolation not in found:
-                found[isolation] = await stack.enter_async_context(closing(new_pool(lab, isolation)))
-            return found[isolation]
-
+async def labs(lab: Path, new_pool: NewPool) -> AsyncIterator[GetPool]:
+    async with lazily(partial(new_pool, lab)) as get:
         yield get
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def fresh(labs: Callable[[str], Any], isolation: str) -> LocalPool:
-    found: LocalPool = await labs(isolation)
-    return found
+async def fresh(labs: GetPool, isolation: str) -> LocalPool:
+    return await labs(isolation)
 
 
 def spoil(folder: Path, kind: str) -> None:
@@ -91,11 +82,16 @@ KINDS = [
 ]
 
 
+ACROSS = ("truncated", "own code")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_model_that_is_broken_is_a_local_fault_without_details(
     fresh: LocalPool, lab: Path, isolation: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The raw text of the exception, with paths, went to the client (D45); the log has it here."""
+    if isolation == "process" and kind not in ACROSS:
+        pytest.skip("the loader is the same one; two kinds show that its word crosses the border")
     name = f"{isolation}-{kind.replace(' ', '-')}"
     folder = make_model(lab / "models" / name)
     spoil(folder, kind)

@@ -49,6 +49,14 @@ def test_a_step_has_so_many_tokens_for_all(computing: int, budget: int, size: in
     assert chunk(computing, budget) == size
 
 
+@pytest.mark.parametrize(
+    ("computing", "speed", "size"), [(1, 1000.0, 200), (4, 1000.0, 50), (1, 1e6, 512), (1, 10.0, 32)]
+)
+def test_running_answers_wait_no_longer_than_they_should(computing: int, speed: float, size: int) -> None:
+    """On a slow machine a chunk of 512 tokens held every stream up for half a second."""
+    assert chunk(computing, 512, speed_tps=speed) == size
+
+
 sizes = st.lists(st.integers(1, 5000), max_size=20)
 
 

@@ -1,192 +1,197 @@
-"""What the model says arrives sorted: text, reasoning, tool calls. The tokens are scripted."""
+"""What the engine says becomes the items of a reply, one after the other or all at once."""
 
 from __future__ import annotations
 
+import array
+import asyncio
+import base64
+import json
+import struct
 from typing import Any
 
 import pytest
 
-from gateway.local.pool import LocalPool
-from tests.local.asking import PLAIN, stream, text_of, whole
-from tests.local.conftest import MARKERS
-from tests.local.puppets import Strings
+from gateway.backend import AttemptFailed, Framing
+from gateway.failover.outcome import Failure, Outcome
+from gateway.local.mailbox import (
+    Accepted,
+    Began,
+    CallBegan,
+    CallDelta,
+    Delta,
+    Ended,
+    Finished,
+    Likely,
+    ModelFolder,
+    Refused,
+    TicketEvent,
+    TokenProb,
+    Vectors,
+)
+from gateway.local.output import ChatAnswer, TextAnswer
+from gateway.local.reply import Embedding, LocalReply, Reader, Stream, Whole
+from gateway.local.worker import Ticket
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
-TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
-CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Köln"}}</tool_call>'
-
-
-async def both(pool: LocalPool, **fields: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The same answer, whole and streamed."""
-    fields = {"logit_bias": PLAIN, "max_tokens": 500, **fields}
-    body = await whole(pool, "thinker", **fields)
-    return body["choices"][0], await stream(pool, "thinker", **fields)
-
-
-def calls_of(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All deltas of calls, each of which is of one call."""
-    deltas = [c["choices"][0]["delta"] for c in chunks]
-    return [call for delta in deltas for call in delta.get("tool_calls", [])]
-
-
-def joined(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The calls of a stream, put together as a client does it."""
-    found: dict[int, dict[str, Any]] = {}
-    for delta in calls_of(chunks):
-        if "id" in delta:
-            assert delta["index"] == len(found)
-            found[delta["index"]] = {**delta, "function": {**delta["function"], "arguments": ""}}
-        found[delta["index"]]["function"]["arguments"] += delta["function"]["arguments"]
-    return [{k: v for k, v in call.items() if k != "index"} for call in found.values()]
+MODEL = ModelFolder(name="m", path="/m", size_bytes=1, fingerprint="f")
+FAILURE = Failure(outcome=Outcome.LOCAL_FAULT, message="broken")
+DONE = Finished(id=1, prompt_tokens=5, completion_tokens=3)
+VALUES: dict[str, Any] = {"answer_id": "x", "created": 1, "model": "m", "system_fingerprint": "f"}
+A, B, C = (TokenProb(Likely(text, text.encode(), -1.0)) for text in "abc")
 
 
-async def test_a_tool_call_is_streamed_while_it_is_written(pool: LocalPool, strings: Strings) -> None:
-    strings.say(f"Let me look.\n{CALL}\n", MARKERS)
-    choice, chunks = await both(pool, tools=TOOLS)
-    assert choice["finish_reason"] == chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
-    assert choice["message"]["content"] == text_of(chunks) == "Let me look."
-    (call,) = choice["message"]["tool_calls"]
-    assert call["type"] == "function"
-    assert call["id"].startswith("call_")
-    assert call["function"] == {"name": "weather", "arguments": '{"city": "Köln"}'}
-    ((streamed),) = joined(chunks)
-    assert streamed["function"] == call["function"]
-    first, *rest = calls_of(chunks)
-    assert first["function"] == {"name": "weather", "arguments": ""}
-    assert len(rest) > 5
-    assert all(set(delta) == {"index", "function"} for delta in rest)
+def ticket(*events: TicketEvent) -> Ticket:
+    found = Ticket(1, MODEL, 1)
+    for event in events:
+        found.put(event)
+    return found
 
 
-async def test_parallel_calls_have_their_own_index_and_no_text_between(
-    pool: LocalPool, strings: Strings
-) -> None:
-    strings.say(f"{CALL}\n{CALL}", MARKERS)
-    choice, chunks = await both(pool, tools=TOOLS)
-    assert choice["message"]["content"] is None
-    assert len({c["id"] for c in choice["message"]["tool_calls"]}) == 2
-    assert [call["function"] for call in joined(chunks)] == [
-        call["function"] for call in choice["message"]["tool_calls"]
-    ]
-    assert [delta["index"] for delta in calls_of(chunks) if "id" in delta] == [0, 1]
-    assert text_of(chunks) == ""
+async def items(reader: Reader, *events: TicketEvent) -> list[Any]:
+    """All items, as JSON where they are."""
+    found = [item async for item in reader.items(ticket(*events))]
+    return [json.loads(item) if item != b"[DONE]" else "DONE" for item in found]
 
 
-async def test_parallel_tool_calls_false_ends_after_the_first(pool: LocalPool, strings: Strings) -> None:
-    strings.say(f"{CALL}\n{CALL}", MARKERS)
-    choice, chunks = await both(pool, tools=TOOLS, parallel_tool_calls=False)
-    assert len(choice["message"]["tool_calls"]) == len(joined(chunks)) == 1
-    assert choice["finish_reason"] == "tool_calls"
+def chat(
+    *, choices: int = 1, probs: bool = False, include_usage: bool = False, stream: bool = True
+) -> Reader:
+    answer = ChatAnswer(stream=stream, include_usage=include_usage, probs=probs, **VALUES)
+    if stream:
+        return Stream(answer, choices=choices, include_usage=include_usage)
+    return Whole(answer, choices=choices)
 
 
-async def test_a_call_that_is_cut_inside_its_arguments_stays_as_far_as_it_came(
-    pool: LocalPool, strings: Strings
-) -> None:
-    strings.say('<tool_call>{"name": "weather", "arguments": {"city": "Kö', MARKERS)
-    choice, chunks = await both(pool, tools=TOOLS)
-    (call,) = choice["message"]["tool_calls"]
-    assert call["function"] == joined(chunks)[0]["function"]
-    assert call["function"] == {"name": "weather", "arguments": '{"city": "Kö'}
+def text(*, choices: int = 1, probs: bool = False, stream: bool = True) -> Reader:
+    answer = TextAnswer(stream=stream, include_usage=False, probs=probs, **VALUES)
+    return Stream(answer, choices=choices, include_usage=False) if stream else Whole(answer, choices=choices)
 
 
-async def test_a_call_in_an_order_that_cannot_be_streamed_comes_at_once(
-    pool: LocalPool, strings: Strings
-) -> None:
-    strings.say('<tool_call>{"arguments": {"city": "x"}, "name": "weather"}</tool_call>', MARKERS)
-    choice, chunks = await both(pool, tools=TOOLS)
-    (call,) = choice["message"]["tool_calls"]
-    assert call["function"] == {"name": "weather", "arguments": '{"city": "x"}'}
-    assert [delta["function"] for delta in calls_of(chunks)] == [
-        {"name": "weather", "arguments": ""},
-        {"arguments": '{"city": "x"}'},
-    ]
-
-
-@pytest.mark.parametrize("broken", ['<tool_call>{"name": </tool_call>', '<tool_call>{"name": "weath'])
-async def test_a_call_that_is_broken_or_cut_is_given_as_text(
-    pool: LocalPool, strings: Strings, broken: str
-) -> None:
-    """mlx_lm.server drops it with a line in its log (mlx.md B.17): the client saw an empty answer."""
-    strings.say(broken, MARKERS)
-    choice, chunks = await both(pool, tools=TOOLS)
-    assert choice["message"]["content"] == text_of(chunks) == broken
-    assert "tool_calls" not in choice["message"]
-    assert choice["finish_reason"] == "stop"
-
-
-async def test_without_tools_a_call_is_text(pool: LocalPool, strings: Strings) -> None:
-    strings.say(CALL, MARKERS)
-    for fields in ({}, {"tools": TOOLS, "tool_choice": "none"}):
-        choice, chunks = await both(pool, **fields)
-        assert choice["message"]["content"] == text_of(chunks) == CALL
-        assert choice["finish_reason"] == "stop"
-
-
-async def test_reasoning_is_split_out(pool: LocalPool, strings: Strings) -> None:
-    strings.say("<think>\nHm, 2 < 3.\n</think>\n\nYes: 2 < 3. ", MARKERS)
-    choice, chunks = await both(pool)
-    assert choice["message"]["reasoning_content"] == text_of(chunks, "reasoning_content") == "Hm, 2 < 3."
-    assert choice["message"]["content"] == text_of(chunks) == "Yes: 2 < 3. "
-
-
-async def test_stop_strings_cut_the_text_but_not_the_reasoning_or_a_call(
-    pool: LocalPool, strings: Strings
-) -> None:
-    strings.say(f"<think>a }} b</think>text{CALL} more }} tail", MARKERS)
-    choice, chunks = await both(pool, tools=TOOLS, stop="}")
-    assert choice["message"]["reasoning_content"] == "a } b"
-    assert choice["message"]["content"] == text_of(chunks) == "textmore"
-    assert len(choice["message"]["tool_calls"]) == 1
-    assert choice["finish_reason"] == "tool_calls"
-
-
-@pytest.mark.parametrize("text", ["ends in <", "ends in <tool_ca", "ends in </thi", "a\n\n", "  b"])
-async def test_what_only_looks_like_a_marker_is_not_lost(
-    pool: LocalPool, strings: Strings, text: str
-) -> None:
-    """mlx_lm.server discards what it holds back when an answer ends (mlx.md B.6)."""
-    strings.say(text, MARKERS)
-    choice, chunks = await both(pool, tools=TOOLS)
-    assert choice["message"]["content"] == text_of(chunks) == text.removeprefix(" ")
-
-
-@pytest.mark.parametrize("text", ["naïve — 日本語 🙂", "cut 🙂"])
-async def test_characters_of_several_tokens_arrive_whole(
-    pool: LocalPool, strings: Strings, text: str
-) -> None:
-    tokens = strings.say(text)
-    choice, chunks = await both(pool)
-    assert choice["message"]["content"] == text_of(chunks) == text
-    assert all("\ufffd" not in text_of([c]) for c in chunks)
-    short, _ = await both(pool, max_tokens=tokens - 1)
-    assert short["finish_reason"] == "length"
-    assert text.startswith(short["message"]["content"])
-
-
-async def test_arguments_reach_the_template_as_an_object_and_results_come_back(pool: LocalPool) -> None:
-    body = await whole(
-        pool,
-        "thinker",
-        max_tokens=2,
-        tools=TOOLS,
-        messages=[
-            {
-                "role": "developer",
-                "content": [{"type": "text", "text": "be "}, {"type": "text", "text": "kind"}],
-            },
-            {"role": "user", "content": "weather?"},
-            {
-                "role": "assistant",
-                "content": None,
-                "refusal": None,
-                "tool_calls": [
-                    {
-                        "id": "c1",
-                        "type": "function",
-                        "function": {"name": "weather", "arguments": '{"city":"x"}'},
-                    }
-                ],
-            },
-            {"role": "tool", "tool_call_id": "c1", "content": "rain"},
-        ],
+async def test_a_stream_is_opened_told_and_closed() -> None:
+    found = await items(
+        chat(include_usage=True),
+        Accepted(1, 5),
+        Began(1),
+        Delta(1, "r", reasoning=True),
+        Delta(1, "a"),
+        Ended(1, "stop"),
+        DONE,
     )
-    assert body["usage"]["prompt_tokens"] > 20
+    assert found.pop() == "DONE"
+    assert found.pop()["usage"]["total_tokens"] == 8
+    deltas = [chunk["choices"][0]["delta"] for chunk in found]
+    assert deltas == [{"role": "assistant", "content": ""}, {"reasoning_content": "r"}, {"content": "a"}, {}]
+    without = await items(chat(), Ended(1, "stop"), DONE)
+    assert "usage" not in without[-2]
+
+
+async def test_what_has_come_meanwhile_is_told_in_one_chunk() -> None:
+    found = await items(
+        chat(choices=2, probs=True),
+        Delta(1, "a", probs=(A,)),
+        Delta(1, "b", probs=(B,)),
+        Delta(1, "c", choice=1, probs=(C,)),
+        Delta(1, "d", choice=1, reasoning=True),
+        Delta(1, "e", choice=1),
+        DONE,
+    )
+    told = [chunk["choices"][0] for chunk in found[2:-1]]
+    assert [(c["index"], *c["delta"].values()) for c in told] == [(0, "ab"), (1, "c"), (1, "d"), (1, "e")]
+    assert [prob["token"] for prob in told[0]["logprobs"]["content"]] == ["a", "b"]
+
+
+async def test_a_call_is_streamed_in_pieces() -> None:
+    found = await items(
+        chat(),
+        CallBegan(1, 0, "c", "f"),
+        CallDelta(1, 0, '{"a'),
+        CallDelta(1, 0, '":1}'),
+        Ended(1, "tool_calls"),
+        DONE,
+    )
+    calls = [chunk["choices"][0]["delta"].get("tool_calls") for chunk in found[1:4]]
+    assert [call[0]["function"] for call in calls] == [
+        {"name": "f", "arguments": ""},
+        {"arguments": '{"a'},
+        {"arguments": '":1}'},
+    ]
+    assert found[4]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+EVENTS: tuple[TicketEvent, ...] = (
+    Delta(1, "a", probs=(A,)),
+    Delta(1, "c", choice=1, probs=(C,)),
+    Delta(1, "b", probs=(B,)),
+    Ended(1, "length", 1),
+    Ended(1, "stop"),
+    DONE,
+)
+
+
+async def test_choices_that_come_in_any_order_are_whole_in_theirs() -> None:
+    (found,) = await items(chat(choices=2, probs=True, stream=False), *EVENTS)
+    said = [(c["index"], c["message"]["content"], c["finish_reason"]) for c in found["choices"]]
+    assert said == [(0, "ab", "stop"), (1, "c", "length")]
+    assert [p["token"] for p in found["choices"][0]["logprobs"]["content"]] == ["a", "b"]
+    (plain,) = await items(text(choices=2, probs=True, stream=False), *EVENTS)
+    assert [(c["index"], c["text"]) for c in plain["choices"]] == [(0, "ab"), (1, "c")]
+    assert plain["choices"][0]["logprobs"]["text_offset"] == [0, 1]
+
+
+async def test_a_call_is_whole_at_its_end() -> None:
+    (found,) = await items(
+        chat(stream=False), CallBegan(1, 0, "c", "f"), CallDelta(1, 0, '{"a'), CallDelta(1, 0, '":1}'), DONE
+    )
+    (call,) = found["choices"][0]["message"]["tool_calls"]
+    assert call == {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+
+
+async def test_a_completion_is_streamed_without_an_opening() -> None:
+    found = await items(text(choices=2, probs=True), *EVENTS)
+    told = [chunk["choices"][0] for chunk in found[:-1]]
+    assert [(c["index"], c["text"], c["finish_reason"]) for c in told] == [
+        (0, "a", None),
+        (1, "c", None),
+        (0, "b", None),
+        (1, "", "length"),
+        (0, "", "stop"),
+    ]
+    assert [c["logprobs"]["text_offset"] for c in told[:3]] == [[0], [0], [1]]
+
+
+async def test_vectors_as_they_are_asked_for() -> None:
+    data = (array.array("f", [0.5, 1.0]).tobytes(), array.array("f", [2.0, 3.0]).tobytes())
+    events = (Began(1), Vectors(1, data), DONE)
+    (found,) = await items(Embedding("m", packed=False), *events)
+    assert [item["embedding"] for item in found["data"]] == [[0.5, 1.0], [2.0, 3.0]]
+    assert found["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
+    (packed,) = await items(Embedding("m", packed=True), *events)
+    assert struct.unpack("<2f", base64.b64decode(packed["data"][1]["embedding"])) == (2.0, 3.0)
+
+
+@pytest.mark.parametrize("reader", [chat(), chat(stream=False), text(), Embedding("m", packed=False)])
+async def test_what_the_engine_refuses_breaks_any_reply(reader: Reader) -> None:
+    with pytest.raises(AttemptFailed) as caught:
+        await items(reader, Began(1), Refused(1, FAILURE))
+    assert caught.value.failure is FAILURE
+
+
+async def test_a_reply_waits_for_what_has_not_come_and_can_be_given_up() -> None:
+    given_up: list[Ticket] = []
+    asked = ticket()
+    reply = LocalReply(asked, chat(), cancel=given_up.append)
+    assert (reply.status, reply.framing, reply.headers) == (
+        200,
+        Framing.EVENTS,
+        (("content-type", "text/event-stream"),),
+    )
+    whole = LocalReply(asked, chat(stream=False), cancel=given_up.append)
+    assert (whole.framing, whole.headers) == (Framing.WHOLE, (("content-type", "application/json"),))
+    chunks = reply.chunks()
+    await anext(chunks)
+    waiting = asyncio.ensure_future(anext(chunks))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    asked.put(Delta(1, "late"))
+    assert b"late" in await waiting
+    await reply.aclose()
+    assert given_up == [asked]

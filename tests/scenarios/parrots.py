@@ -68,6 +68,7 @@ def make_parrot(
     config = json.loads((folder / "config.json").read_text())
     shape = {
         "hidden_size": hidden,
+        "head_dim": hidden // 2,
         "intermediate_size": hidden * 2,
         "max_position_embeddings": context,
         "tie_word_embeddings": False,

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.config import Local
 from gateway.failover.outcome import Outcome
+from gateway.local.pool import LocalPool
 from gateway.telemetry import metrics
 from gateway.telemetry.finished import Finished
 from gateway.telemetry.metrics import Metrics
@@ -76,14 +80,16 @@ def test_names_that_clients_make_up_are_no_labels() -> None:
     assert all(name.startswith(("mlx_gateway_", "process_", "python_")) for name in page(of))
 
 
-def test_the_local_queue_is_read_when_somebody_looks() -> None:
+async def test_the_local_pools_figures_are_read_when_somebody_looks(tmp_path: Path) -> None:
+    """By the names that the pool gives them: a figure that it does not have would fail here."""
     of = Metrics()
     assert "mlx_gateway_local_queue" not in page(of)
-    waiting = [3.0]
-    of.local_queue(lambda: waiting[0])
-    assert page(of)["mlx_gateway_local_queue"] == 3
-    waiting[0] = 4.0
+    figures = LocalPool(Local(hub_cache=False), tmp_path).stats()
+    of.local(lambda: figures)
+    assert page(of)["mlx_gateway_local_queue"] == 0
+    figures = {**figures, "queue": 4, "engines_lost": 2}
     assert page(of)["mlx_gateway_local_queue"] == 4
+    assert page(of)["mlx_gateway_local_engines_lost_total"] == 2
 
 
 def test_the_rows_that_the_ledger_dropped_are_counted_when_somebody_looks() -> None:

@@ -24,12 +24,12 @@ class Barrier:
         self.marks = frozenset(marks)
         self._texts = [text for mark in self.marks if (text := vocabulary.bytes_of(mark))]
         self._firsts = {text[:1] for text in self._texts}
-        self.longest = max(map(len, self._texts), default=0)
+        self.longest = max(map(len, self._texts), default=1)
         whole, ends = [], defaultdict(list)
-        rests = defaultdict(list)
+        rests: dict[int, set[bytes]] = defaultdict(set)
         for text in self._texts:
             for cut in range(1, len(text)):
-                rests[text[cut]].append(text[cut:])
+                rests[text[cut]].add(text[cut:])
         for token, spelt in enumerate(vocabulary.tokens):
             if not spelt or token in self.marks:
                 continue
@@ -43,11 +43,14 @@ class Barrier:
 
     def shut(self, allowed: NDArray[np.bool_], tail: bytes) -> None:
         """Take from the allowed tokens those that would complete a mark after this text."""
-        if len(self._whole):
-            allowed[self._whole] = False
+        self._take(allowed, self._whole)
         if not any(first in tail for first in self._firsts):
             return
         for text in self._texts:
             for cut in range(1, len(text)):
                 if tail.endswith(text[:cut]) and text[cut:] in self._ends:
-                    allowed[self._ends[text[cut:]]] = False
+                    self._take(allowed, self._ends[text[cut:]])
+
+    def _take(self, allowed: NDArray[np.bool_], tokens: Tokens) -> None:
+        # The model may know fewer tokens than its tokenizer; they are in order.
+        allowed[tokens[: np.searchsorted(tokens, len(allowed))]] = False

@@ -130,8 +130,6 @@ class Guide:
     def _settle(self) -> None:
         """Leave a grammar that is complete."""
         assert self._matcher is not None
-        if self._matcher.is_error():
-            raise BrokenRule(self._matcher.get_error())
         if self._matcher.is_stopped():
             self._phase = Phase.FREE if self._rules.again else Phase.OVER
             self._matcher, self._tail = None, b""
@@ -181,7 +179,7 @@ class Guide:
         size = min(width, len(rules.vocabulary.tokens))
         allowed = np.zeros(width, np.bool_)
         allowed[:size] = bits[:size]
-        rules.barrier.shut(allowed[:size], self._tail)
+        rules.barrier.shut(allowed, self._tail)
         if self._opening:
             allowed[rules.think_start[0]] = True
         if not allowed.any():

@@ -23,7 +23,7 @@ class Board:
     def __init__(self) -> None:
         self.generator: Any = None  # the batch generator whose rows are guided, if it is known
         self._drawn: mx.array | None = None
-        self._tokens: dict[int, int] = {}
+        self._tokens: dict[int, tuple[object, int]] = {}  # it holds the rows, so that none takes another's id
         self._words: NDArray[np.uint32] = np.zeros(0, np.uint32)
 
     def last(self, row: object, context: mx.array, logits: mx.array) -> int:
@@ -32,7 +32,7 @@ class Board:
             self._look(logits)
             found = self._tokens.get(id(row))
             if found is not None:
-                return found
+                return found[1]
         mx.eval(context)
         last: int = memoryview(context)[-1]  # type: ignore[arg-type]
         async_eval(logits)
@@ -45,7 +45,7 @@ class Board:
         self._drawn = tokens
         async_eval(logits)
         rows = zip(processors, memoryview(tokens), strict=True)
-        self._tokens = {id(processor): token for row, token in rows for processor in row}
+        self._tokens = {id(each): (each, token) for row, token in rows for each in row}
 
     def bits(self, matcher: LLMatcher, size: int) -> NDArray[np.uint8]:
         """A 1 for each token that may come next."""

@@ -7,6 +7,8 @@ import logging
 import uuid
 from typing import Any, NamedTuple
 
+from gateway.local.tool import inlined
+
 log = logging.getLogger(__name__)
 
 
@@ -25,12 +27,20 @@ def new_call_id() -> str:
 def parse_calls(text: str, tokenizer: Any, tools: list[dict[str, Any]]) -> list[ToolCall]:
     """The calls that `text` holds; an empty list when it holds none that can be understood."""
     try:
-        found = tokenizer.tool_parser(text, tools)
+        found = tokenizer.tool_parser(text, [_inlined(tool) for tool in tools])
     except Exception as error:  # a parser fails in its own way on what a model may write
         log.warning("a tool call can't be understood: %s", type(error).__name__)
         return []
     calls = [_call(item) for item in (found if isinstance(found, list) else [found])]
     return [] if None in calls else [call for call in calls if call is not None]
+
+
+def _inlined(tool: dict[str, Any]) -> dict[str, Any]:
+    """The tool with the references in its parameters written out, which the parsers don't follow."""
+    function = tool.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("parameters"), dict):
+        return tool
+    return {**tool, "function": {**function, "parameters": inlined(function["parameters"])}}
 
 
 def _call(item: Any) -> ToolCall | None:

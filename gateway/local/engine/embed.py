@@ -42,7 +42,7 @@ def read_pooling(folder: Path) -> Pooling | None:
     except (OSError, ValueError, TypeError, KeyError):
         return None
     for key, mode in _MODES:
-        if said.get(key):
+        if isinstance(said, dict) and said.get(key):
             return Pooling(mode, "Normalize" in kinds)
     return None
 

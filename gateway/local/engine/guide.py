@@ -29,7 +29,7 @@ __all__ = ["Guide", "GuideMaker"]
 log = logging.getLogger(__name__)
 
 # In llguidance's sentences about schemas that may be right, but that it can't keep.
-_UNKEPT = ("Unimplemented", "upported", "Unknown format", "too ", "limit", "regex")
+_UNKEPT = ("Unimplemented", "upported", "Unknown format", "too ", "limit", "regex", "Resource")
 
 
 class GuideMaker:
@@ -57,22 +57,27 @@ class GuideMaker:
         """A guide for one row, or None when nothing binds it; raises RequestError or Unsupported."""
         wanted = grammar.read(plan)
         how = self._calls() if wanted.tools else None
-        if wanted.bound and self._tokenizer.response_transitions:
-            raise _unkept(wanted, "this model writes its answers in sections of its own")
-        if wanted.bound and wanted.tools and how is None:
-            raise _unkept(wanted, "no grammar is known for this model's tool calls")
-        if not wanted.bound and how is None:
+        if wanted.shape is None and not wanted.tools:
             return None
-        if not self._ends:
-            raise _unkept(wanted, "this model has no token that ends an answer")
         try:
+            self._able(wanted, how)
             return Guide(self._rules(plan, self._checked(wanted), how), self._board)
         except BrokenRule as error:
-            raise _unkept(wanted, _line(str(error))) from error
-        except Unsupported:
-            if wanted.bound or any(tool.strict for tool in wanted.tools):
-                raise
-            return None
+            refusal = _unkept(wanted, _line(str(error)))
+        except Unsupported as error:
+            refusal = error
+        if wanted.bound or any(tool.strict for tool in wanted.tools):
+            raise refusal
+        log.info("calls are not guided: %s", refusal)
+        return None
+
+    def _able(self, wanted: Wanted, how: Calls | None) -> None:
+        if wanted.tools and how is None:
+            raise _unkept(wanted, "no grammar is known for its tool calls")
+        if self._tokenizer.response_transitions:
+            raise _unkept(wanted, "it writes its answers in sections of its own")
+        if not self._ends:
+            raise _unkept(wanted, "it has no token that ends an answer")
 
     def _rules(self, plan: GuidePlan, wanted: Wanted, how: Calls | None) -> Rules:
         (compiler, barrier), tokenizer = self._tools, self._tokenizer
@@ -115,7 +120,10 @@ class GuideMaker:
         return tool
 
     def _check(self, field: str, schema: dict[str, Any], *, strict: bool) -> None:
-        fault = self._tools[0].fault(document(schema, strict=strict))
+        try:
+            fault = self._tools[0].fault(document(schema, strict=strict))
+        except RecursionError:
+            fault = "it is nested too deep"
         if fault is None:
             return
         sentence = f"{field}: this schema can't be kept: {_line(fault)}"

@@ -101,6 +101,7 @@ class EngineLoop:
 
     def run(self) -> None:
         """Work until `Stop` comes or the engine is abandoned."""
+        home: _Home | None
         while self._take() and not self._border.abandoned:
             for home in list(self._homes.values()):
                 if home.answers.busy:
@@ -109,8 +110,10 @@ class EngineLoop:
                 if home.vectors is not None and home.vectors.busy:
                     self._border.pulse = Pulse("step", time.monotonic())
                     self._embed(home, home.vectors)
+            home = None  # a name that is left would keep an unloaded model until the next request
             self._load_on()
             if self._out and not self._border.abandoned:
+                self._count()
                 events, self._out = self._out, []
                 self._border.deliver(events)
 
@@ -146,10 +149,14 @@ class EngineLoop:
             del command
 
     def _rest(self) -> None:
+        self._count()
+        self._border.pulse = Pulse("idle", time.monotonic())
+
+    def _count(self) -> None:
+        """What is held now; others decide by it."""
         counters = self._border.counters
         counters.prompt_cache_bytes = self._prefixes.nbytes
         counters.active_bytes = mx.get_active_memory()
-        self._border.pulse = Pulse("idle", time.monotonic())
 
     @property
     def _idle(self) -> bool:
@@ -271,7 +278,6 @@ class EngineLoop:
         self._homes[path] = _Home(resident, answers, vectors)
         self._room.weights += resident.weight_bytes
         counters.loads += 1
-        counters.active_bytes = mx.get_active_memory()
         self._out.append(ModelChanged(resident.folder, "ready", progress=1.0, facts=resident.facts()))
         for number, (wanted, _) in self._asked.items():
             if wanted == path:

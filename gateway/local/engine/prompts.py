@@ -25,7 +25,7 @@ from gateway.local.prompt import (
     shared_parts,
     template_args,
 )
-from gateway.local.request import Chat, Count, Embed, Format, Generate, Prompt, Tokens, Tooling, Work
+from gateway.local.request import Chat, Count, Embed, Format, Generate, Prompt, Text, Tokens, Tooling, Work
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _prompts(resident: Resident, work: Work) -> list[Ready]:
                     f"dimensions must be at most {resident.width} for this model, not {work.dimensions}",
                     param="dimensions",
                 )
-            return [Ready(_encoded(resident, item, special=True, least_left=0)) for item in work.inputs]
+            return [Ready(_encoded(resident, item, "input", least_left=0)) for item in work.inputs]
         case Count():
             tokens = _tokens(resident, work.prompt, work.tooling, checked=False)
             return [Ready(tokens)]
@@ -122,12 +122,12 @@ def _prompts(resident: Resident, work: Work) -> list[Ready]:
 
 def _ready(resident: Resident, work: Generate, prompt: Prompt) -> Ready:
     if not isinstance(prompt, Chat):
-        tokens = _encoded(resident, prompt, special=True)
+        tokens = _encoded(resident, prompt, "prompt")
         text = str(resident.tokenizer.decode(tokens)) if work.echo and isinstance(prompt, Tokens) else ""
         return Ready(tokens, text=text or getattr(prompt, "text", ""))
     args = _args(resident, prompt, work.tooling)
     text = _rendered(resident, prompt, args)
-    tokens = _fitting(resident, _encode(resident, text, special=False), 1)
+    tokens = _fitting(resident, _encode(resident, text, special=False), 1, "messages")
     thinking = _thinks(resident.tokenizer, text)
     borders = () if resident.trimmable else _borders(resident, prompt, args, tokens)
     guide = _guide(resident, work, thinking=thinking, args=args)
@@ -136,7 +136,7 @@ def _ready(resident: Resident, work: Generate, prompt: Prompt) -> Ready:
 
 def _tokens(resident: Resident, prompt: Prompt, tooling: Tooling, *, checked: bool) -> list[int]:
     if not isinstance(prompt, Chat):
-        return _encoded(resident, prompt, special=True)
+        return _encoded(resident, prompt, "prompt")
     text = _rendered(resident, prompt, _args(resident, prompt, tooling), checked=checked)
     return _encode(resident, text, special=False)
 
@@ -160,30 +160,30 @@ def _rendered(resident: Resident, prompt: Chat, args: dict[str, Any], *, checked
     return text
 
 
-def _encoded(resident: Resident, prompt: Any, *, special: bool, least_left: int = 1) -> list[int]:
+def _encoded(resident: Resident, prompt: Text | Tokens, field: str, *, least_left: int = 1) -> list[int]:
     """A text or token ids, as the model's own tokens, and no more than fit."""
     if isinstance(prompt, Tokens):
         for token in prompt.tokens:
             if token >= resident.vocab:
                 raise RequestError(
-                    f"this model has no token {token}; the largest is {resident.vocab - 1}", param="prompt"
+                    f"this model has no token {token}; the largest is {resident.vocab - 1}", param=field
                 )
         tokens = prompt.tokens
     else:
         context = resident.folder.context
         if context and len(prompt.text) > context * MOST_CHARS_PER_TOKEN:
             raise _TooLong(f"more than {context}")
-        tokens = _encode(resident, prompt.text, special=special)
-    return _fitting(resident, tokens, least_left)
+        tokens = _encode(resident, prompt.text, special=True)
+    return _fitting(resident, tokens, least_left, field)
 
 
 def _encode(resident: Resident, text: str, *, special: bool) -> list[int]:
     return [int(token) for token in resident.tokenizer.encode(text, add_special_tokens=special)]
 
 
-def _fitting(resident: Resident, tokens: list[int], least_left: int) -> list[int]:
+def _fitting(resident: Resident, tokens: list[int], least_left: int, field: str) -> list[int]:
     if not tokens:
-        raise RequestError("the prompt is empty", code="invalid_value", param="messages")
+        raise RequestError("the prompt is empty", code="invalid_value", param=field)
     context = resident.folder.context
     if context and len(tokens) > context - least_left:
         raise _TooLong(str(len(tokens)))

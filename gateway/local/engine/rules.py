@@ -49,10 +49,7 @@ class Compiler:
 
     def _fault(self, document: str) -> str | None:
         """What is wrong with a JSON schema, in a sentence."""
-        try:
-            grammar = LLMatcher.grammar_from_json_schema(document)
-        except ValueError as error:
-            return str(error)
+        grammar = LLMatcher.grammar_from_json_schema(document)
         return LLMatcher.validate_grammar(grammar, self.tokenizer, limits=self._limits) or None
 
 

@@ -5,6 +5,7 @@ It keeps to the same steps as a batch: a chunk of a prompt or a token, then othe
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -25,6 +26,7 @@ from gateway.local.engine.prefix import PrefixCache
 from gateway.local.engine.room import Room
 from gateway.local.engine.row import Row, engine_failure
 from gateway.local.mailbox import Began, Counters, EngineSettings, Event
+from gateway.local.prefill import KEPT_TOKENS
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class _Current:
     cache: list[Any]
     drafted: list[Any]  # the draft model's cache
     fed: int
+    said: list[int] = field(default_factory=list)
     tokens: Iterator[Any] | None = None
 
 
@@ -116,7 +119,7 @@ class Single:
         if resident.draft is None:
             cache, covered = self.prefixes.fetch(resident.key, row.tokens)
         drafted = make_prompt_cache(resident.draft) if self._drafts(row) else []
-        self._now = _Current(row, cache or make_prompt_cache(resident.model), drafted, covered)
+        self._now = _Current(row, cache or self._empty(), drafted, covered)
         self.room.take(row, resident, idle=True)
         row.covered = covered
         row.begin(resident)
@@ -142,16 +145,28 @@ class Single:
         resident.model(chunk, cache=now.cache)
         if now.drafted:
             resident.draft(chunk, cache=now.drafted)
-        self._quantise(now.cache)
         mx.eval([c.state for c in (*now.cache, *now.drafted)])
         mx.clear_cache()
         now.fed += chunk.shape[1]
         row.computed = now.fed == len(row.tokens) - 1
+        if row.computed:
+            self._keep(now, row.tokens[:-1])
 
-    def _quantise(self, cache: list[Any]) -> None:
+    def _empty(self) -> list[Any]:
+        """Quantised from the first token on: what is computed must not depend on where a prompt was cut."""
+        cache: list[Any] = make_prompt_cache(self.resident.model)
         bits = self.resident.folder.kv_bits
         if bits:
             quantize_kv_cache(cache, 0, self.resident.kv_group, bits)
+        return cache
+
+    def _keep(self, now: _Current, tokens: list[int]) -> None:
+        """The next prompt may begin like this one; the cache is read again, so a copy is kept."""
+        row, fresh = now.row, len(tokens) - now.row.covered
+        if self.resident.draft is not None or row.task.refused:
+            return
+        if row.followed or (fresh >= KEPT_TOKENS and self.prefixes.max_bytes):
+            self.prefixes.keep(self.resident.key, tokens, copy.deepcopy(now.cache))
 
     def _generate(self, now: _Current) -> Iterator[Any]:
         row, resident = now.row, self.resident
@@ -169,9 +184,6 @@ class Single:
             found = speculative_generate_step(last, resident.model, resident.draft, prompt_cache=both, **how)
         else:
             how["logits_processors"] = row.processors(resident)
-            if resident.folder.kv_bits:
-                how |= {"kv_bits": resident.folder.kv_bits, "kv_group_size": resident.kv_group}
-                how["quantized_kv_start"] = 0
             found = generate_step(last, resident.model, prompt_cache=now.cache, **how)
         tokens: Iterator[Any] = found
         return tokens
@@ -186,7 +198,10 @@ class Single:
         ended = "length" if row.produced + 1 >= row.limit else None
         if token in self.resident.tokenizer.eos_token_ids:
             ended = "stop"
+        now.said.append(int(token))
         if row.take(int(token), logprobs, ended, out):
+            # When a token comes, mlx-lm has already let the model read it.
+            self._keep(now, [*row.tokens, *now.said])
             self.close()
             self._drop_refused()
 

@@ -26,12 +26,12 @@ class Vocabulary:
     @cached_property
     def tokens(self) -> list[bytes]:
         """All tokens in the order of their numbers."""
-        names = self._tokenizer.convert_ids_to_tokens(list(range(len(self._tokenizer))))
+        size = max(len(self._tokenizer), *(number + 1 for number in self.added), 0)  # there may be holes
+        names = self._tokenizer.convert_ids_to_tokens(list(range(size)))
         read = _reader(self._tokenizer)
         found = [read(name) if name is not None else b"" for name in names]
         for number, text in self.added.items():
-            if number < len(found):
-                found[number] = text.encode()
+            found[number] = text.encode()
         return found
 
     @cached_property

@@ -66,14 +66,27 @@ def run(subject: Subject, names: list[str], rounds: int, settings: Mapping[str, 
 
 def _in_a_loop(work: Coroutine[None, None, None]) -> None:
     """A loop of its own: when it closes so do the connections that a failed measure has left."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
-        loop.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_told(work))
+    signal.signal(signal.SIGTERM, _leave)  # the loop took its handler away when it closed
+
+
+async def _until_told(work: Coroutine[None, None, None]) -> None:
+    """What a signal's handler raises inside uvloop's callbacks is swallowed there: so SIGTERM cancels."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await work
+
+
+def _leave(*_: object) -> None:
+    sys.exit(143)
 
 
 def _tried(measure: Callable[[], None]) -> int:
     try:
         measure()
-    except (WrongAnswerError, TimeoutError, AssertionError, RuntimeError) as error:
+    except (WrongAnswerError, TimeoutError, AssertionError, RuntimeError, OSError) as error:
         print(f"  FAILED: {type(error).__name__} {error}", flush=True)
         return 1
     return 0
@@ -95,7 +108,7 @@ def main() -> None:
         help="a line of the gateway's [local] section",
     )
     chosen = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the children end, too
+    signal.signal(signal.SIGTERM, _leave)  # so that the children end, too
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("mlx", "mlx-lm"))
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}, "
@@ -112,4 +125,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except asyncio.CancelledError:  # SIGTERM; the children have ended by now
+        sys.exit(143)

@@ -26,10 +26,6 @@ _TIMEOUT_S = 400.0  # a long prompt on a machine that others use, too
 class WrongAnswerError(Exception):
     """A server did not answer what was asked; a figure made of it would be wrong."""
 
-    def __init__(self, message: str, status: int = 200) -> None:
-        super().__init__(message)
-        self.status = status
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -95,7 +91,7 @@ class Asking(asyncio.Protocol):
 
     def _must_run(self) -> None:
         if self._over.done():
-            raise WrongAnswerError(f"a stream ended early: {self._tail()}")
+            raise WrongAnswerError(f"a stream ended early: {self.tail()}")
 
     @property
     def over(self) -> bool:
@@ -108,10 +104,10 @@ class Asking(asyncio.Protocol):
         data = b"".join(self._data)
         head, _, _ = data.partition(b"\r\n")
         if b" 200 " not in head:
-            raise WrongAnswerError(self._tail(), int(head.split(b" ")[1] if head else 0))
+            raise WrongAnswerError(f"{head.decode('latin-1')}: {self.tail()}")
         counts, prompts = _TOKENS.findall(data), _PROMPT.findall(data)
         if not counts or tokens not in (None, int(counts[-1])):
-            raise WrongAnswerError(f"{counts} tokens came instead of {tokens}: {self._tail()}")
+            raise WrongAnswerError(f"{counts} tokens came instead of {tokens}: {self.tail()}")
         first = self.arrivals[0] if self.arrivals else self._ended
         return Answer(
             first_s=first - self._began,
@@ -122,7 +118,7 @@ class Asking(asyncio.Protocol):
             data=data,
         )
 
-    def _tail(self) -> str:
+    def tail(self) -> str:
         return b"".join(self._data)[-300:].decode("latin-1")
 
 

@@ -49,7 +49,7 @@ async def measure(pair: Pair) -> None:
 async def _round(pair: Pair, side: Server, way: str) -> float:
     before = side.cancelled() if side.home else 0
     asking = await _begun(pair, side, way)
-    assert not asking.over, "the answer was over before its client could leave"
+    assert not asking.over, f"the answer was over before its client could leave: {asking.tail()}"
     left = asking.hang_up()
     if side.home is None:
         return await _quiet(side.process, left)

@@ -25,9 +25,11 @@ _SYLLABLES = tuple("".join(pair) for pair in itertools.product("bcdfghjklmnpqrst
 _NUMBER = (VOCAB - 256 - len(_SYLLABLES) - len(SPECIALS) - len(_MARKERS)) // 2
 WORDS = tuple(a + b for a, b in itertools.islice(itertools.product(_SYLLABLES, _SYLLABLES), _NUMBER))
 _BLANK = "Ġ"  # what a blank is in a byte-level vocabulary
+# That it writes the name of a call between the markers is how mlx-lm knows which kind of calls it makes.
 _TEMPLATE = (
-    "{% if tools %}{{ tools | tojson }}<tool_call></tool_call>{% endif %}"
-    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if tools %}{{ tools | tojson }}{% endif %}"
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% for tool_call in m.tool_calls or [] %}"
+    "<tool_call>{{ tool_call.name }}</tool_call>{% endfor %}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 

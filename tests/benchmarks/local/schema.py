@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.benchmarks.local import figures
-from tests.benchmarks.local.ask import WrongAnswerError, ask, chat, wave
+from tests.benchmarks.local.ask import ask, chat, wave
 from tests.benchmarks.local.pair import Pair
 
 _ROWS, _TOKENS = 8, 48
@@ -19,13 +19,7 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "numbers", "schema": _S
 
 async def measure(pair: Pair) -> None:
     figures.title(f"{_ROWS} of {_ROWS} rows held to a JSON schema (gateway)")
-    try:
-        await _is_held(pair)
-    except WrongAnswerError as error:
-        if error.status not in (400, 404):
-            raise
-        figures.row("gateway", "n/a: this gateway does not know response_format")
-        return
+    await _is_held(pair)
     plain, held = [], []
     for number in range(2 * pair.rounds):
         order = (False, True) if number % 2 == 0 else (True, False)

@@ -40,8 +40,8 @@ class Server:
     def port(self) -> int:
         return self.process.port
 
-    def admin(self, operation: str, **args: Any) -> dict[str, Any] | None:
-        """Run an operation over admin.sock; None when this gateway does not know it."""
+    def admin(self, operation: str, **args: Any) -> dict[str, Any]:
+        """Run an operation over admin.sock, as the command does."""
         assert self.home is not None
         connection = http.client.HTTPConnection("localhost", timeout=20)
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -53,8 +53,6 @@ class Server:
             body: dict[str, Any] = json.loads(reply.read())
         finally:
             connection.close()
-        if reply.status == 404:
-            return None
         if reply.status != 200:
             raise RuntimeError(f"{operation}: {reply.status}: {body}")
         return body
@@ -67,10 +65,12 @@ class Server:
         """How many requests the gateway's engine has dropped so far."""
         return int(self._local()["cancelled"])
 
+    def active_mib(self) -> float:
+        """What MLX holds in the gateway; its engine says so whenever it comes to rest."""
+        return int(self._local()["active_bytes"]) / (1 << 20)
+
     def _local(self) -> dict[str, Any]:
-        found = self.admin("status")
-        assert found is not None
-        local: dict[str, Any] = found["local"]
+        local: dict[str, Any] = self.admin("status")["local"]
         return local
 
 

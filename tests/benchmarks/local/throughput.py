@@ -38,7 +38,7 @@ async def measure(pair: Pair) -> None:
             await _round(pair, side, streams, waves=1)
         seen: dict[str, _Seen] = defaultdict(_Seen)
         for side in pair.turns():
-            rate, cost, firsts = await _round(pair, side, streams, waves=4 if streams == 1 else 2)
+            rate, cost, firsts = await _round(pair, side, streams, waves=_waves(streams))
             found = seen[side.side]
             found.rates.append(rate)
             found.costs.append(cost)
@@ -53,6 +53,11 @@ async def measure(pair: Pair) -> None:
             f"CPU us/token {1e6 * figures.median(ours.costs):6.0f} {1e6 * figures.median(theirs.costs):6.0f}",
             f"TTFT {figures.ms(ours.firsts)} {figures.ms(theirs.firsts)}",
         )
+
+
+def _waves(streams: int) -> int:
+    """A round is long enough to be timed and short enough to be compared with the next."""
+    return max(1, min(4, 16 // streams))
 
 
 async def _round(pair: Pair, side: Server, streams: int, *, waves: int) -> tuple[float, float, list[float]]:

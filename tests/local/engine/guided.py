@@ -43,6 +43,7 @@ class Lab:
         limit: int = 300,
         seed: int = 0,
         watch: bool = True,
+        prompts: Sequence[list[int]] = (),
     ) -> list[Answer]:
         """One answer for each guide (None: free), all in one batch; the first tokens may be scripted."""
         import mlx.core as mx
@@ -58,7 +59,7 @@ class Lab:
         self.maker.watch(generator if watch else None)
         samplers = [*scripts, *[drawn] * (len(guides) - len(scripts))]
         uids = generator.insert(
-            [[258, 40 + row, 259] for row in range(len(guides))],
+            [list(p) for p in prompts] or [[258, 40 + row, 259] for row in range(len(guides))],
             samplers=samplers,
             logits_processors=[[guide] if guide else [] for guide in guides],
         )

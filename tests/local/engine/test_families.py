@@ -12,6 +12,7 @@ import pytest
 from gateway.local.families import FORMATS
 from gateway.local.grammar import GuidePlan
 from gateway.local.tool import inlined
+from tests.local.engine.walk import walk
 from tests.local.fits import fits
 from tests.local.models import make_model
 
@@ -96,43 +97,29 @@ def test_every_family_is_tested() -> None:
     assert {name.removesuffix(" in letters") for name in FAMILIES} == set(FORMATS)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Family, Any, Any]:
+def model_of(name: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Family, Any, Any]:
     """A family, a tokenizer of it, and the maker of its guides."""
     from mlx_lm.utils import load_tokenizer
 
     from gateway.local.engine.guide import GuideMaker
 
-    family = FAMILIES[request.param]
-    folder = make_model(
-        tmp_path_factory.mktemp("model"), template="x" + family.template, extra_tokens=family.marks
-    )
+    family = FAMILIES[name]
+    folder = tmp_path_factory.mktemp("model")
+    make_model(folder, template="x" + family.template, extra_tokens=family.marks)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "tool_parser_type": family.parser}))
     tokenizer = load_tokenizer(folder)
     return family, tokenizer, GuideMaker(tokenizer, len(tokenizer))
 
 
-def written(guide: Any, tokenizer: Any, family: Family, dice: random.Random) -> str:
-    """A text that the guide's grammar allows, and complete."""
-    matcher = guide._rules.answer.begin()
-    said: list[int] = []
-    plain = {token for token in range(256) if tokenizer.decode([token]) in '"]}),0'}
+@pytest.fixture(scope="module", params=FAMILIES)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Family, Any, Any]:
+    return model_of(request.param, tmp_path_factory)
+
+
+def written(guide: Any, tokenizer: Any, family: Family, seed: int) -> str:
     closers = [tokenizer.encode(text, add_special_tokens=False) for text in family.closers]
-    while not matcher.is_stopped():
-        if matcher.is_accepting() and dice.random() < 0.5:
-            break
-        closer = next(
-            (c for c in closers if dice.random() < 0.1 and matcher.validate_tokens(c) == len(c)), None
-        )
-        bias = matcher.compute_logit_bias()
-        allowed = [token for token in range(len(tokenizer)) if bias[token] and token != 256]
-        ending = [token for token in allowed if token in plain]
-        tokens = closer or [dice.choice(ending if ending and dice.random() < 0.3 else allowed)]
-        assert matcher.consume_tokens(tokens), matcher.get_error()
-        said += tokens
-        assert len(said) < 5000
-    return tokenizer.decode(said)
+    return walk(guide, random.Random(seed), closers=closers).decode()
 
 
 @pytest.mark.parametrize("name", [None, *SCHEMAS])
@@ -141,7 +128,7 @@ def test_what_is_written_is_read_back(made: tuple[Family, Any, Any], name: str |
     guide = maker.make(GuidePlan(tools=TOOLS, tool_choice="required", tool_name=name))
     parser = importlib.import_module(f"mlx_lm.tool_parsers.{family.parser}")
     for seed in range(5):
-        text = written(guide, tokenizer, family, random.Random(seed))
+        text = written(guide, tokenizer, family, seed)
         calls: list[dict[str, Any]] = []
         for block in blocks(text, parser):
             found = parser.parse_tool_call(block, READ)
@@ -150,6 +137,34 @@ def test_what_is_written_is_read_back(made: tuple[Family, Any, Any], name: str |
         assert name is None or [call["name"] for call in calls] == [name]
         for call in calls:
             assert fits(call["arguments"], SCHEMAS[call["name"]]), (text, call)
+
+
+NULLS = {
+    "type": "object",
+    "properties": {"a": {"type": "string"}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("name", ["qwen3_coder", "minimax_m2", "minicpm5"])
+def test_text_that_a_parser_takes_for_null_is_not_written(
+    name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """These parsers read the word null as no value, though a string was asked for."""
+    family, tokenizer, maker = model_of(name, tmp_path_factory)
+    tools = [{"type": "function", "function": {"name": "f", "parameters": NULLS}}]
+    guide = maker.make(GuidePlan(tools=tools, tool_name="f"))
+    before = {
+        "qwen3_coder": "<tool_call><function=f><parameter=a>\n",
+        "minimax_m2": '<minimax:tool_call><invoke name="f"><parameter name="a">',
+        "minicpm5": '<function name="f"><param name="a">',
+    }[name]
+    close = family.closers[0]
+    for text, good in (("null", False), ("NULL", False), ("nullo", True), ("a\nb", True), ("", True)):
+        said = tokenizer.encode(before + text + close, add_special_tokens=False)
+        assert guide._rules.answer.begin().validate_tokens(said) == len(said) or not good
+        assert guide._rules.answer.begin().validate_tokens(said) < len(said) or good
 
 
 def blocks(text: str, parser: Any) -> list[str]:

@@ -280,8 +280,8 @@ def test_every_end_of_a_model_ends_an_answer(on_mlx: Run, tmp_path_factory: pyte
         lab = Lab(tmp_path_factory.mktemp("ends"))
         lab.tokenizer.eos_token_ids = {END, END + 1, 5000}  # the last one is no token of this model
         lab.maker = GuideMaker(lab.tokenizer, len(lab.tokenizer))
-        guides = [lab.maker.make(schema(SCHEMAS["minItems"])) for _ in range(48)]
-        return lab.answers(guides)
+        guides = [lab.maker.make(schema(SCHEMAS["minItems"])) for _ in range(16)]
+        return lab.answers(guides, scripts=[Script(END + row % 2, patient=True) for row in range(16)])
 
     answers = on_mlx(work)
     for answer in answers:
@@ -490,3 +490,74 @@ def test_a_pattern_that_looks_around_is_passed_over_in_a_tool(ask: Any, lab: Lab
     assert lab.maker.make(plan) is not None
     with pytest.raises(Unsupported):
         lab.maker.make(GuidePlan(tools=[tool("f", parameters, strict=True)]))
+
+
+def test_what_the_batch_makes_of_bound_answers(ask: Any, on_mlx: Run, lab: Lab) -> None:
+    """Through the detokeniser, the text state machine and the parser: every call arrives, and no text."""
+    wide = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 30}}, "required": ["a"]}
+    tools = [tool("say", {**wide, "additionalProperties": False}), *TOOLS]
+    plan = GuidePlan(tools=tools, tool_choice="required", may_think=True, parallel=False)
+    begin = '<tool_call>{"name": "say", "arguments": {"a": "'
+    scripts = [Script(*lab.tokens(begin), *lab.letters("é</tool_call><think>"), patient=True)]
+    answers = ask(*[plan] * 8, scripts=scripts)
+
+    def work() -> list[tuple[list[str], list[str]]]:
+        from gateway.local.engine.calls import parse_calls
+        from gateway.local.engine.foreign import make_text_state_machine
+        from gateway.local.engine.text import TextFlow
+
+        found = []
+        for answer in answers:
+            if answer.finish != "stop":
+                continue
+            machine = make_text_state_machine(lab.tokenizer)
+            flow = TextFlow(lab.tokenizer.detokenizer, machine, initial="normal", stop=(), tidy=True)
+            pieces = [piece for token in answer.tokens for piece in flow.feed(token)] + flow.end()
+            assert [piece.kind for piece in pieces].count("tool end") == 1
+            said = "".join(piece.text for piece in pieces if piece.kind == "tool")
+            calls_ = [parse_calls(said, lab.tokenizer, tools)]
+            assert all(len(parsed) == 1 for parsed in calls_)
+            text = [piece.text for piece in pieces if piece.kind == "content" and piece.text.strip()]
+            found.append(([parsed[0].name for parsed in calls_], text))
+        return found
+
+    found = on_mlx(work)
+    assert len(found) >= 4
+    for names, text in found:
+        assert names
+        assert text == []
+
+
+def test_the_demo_model_calls_when_it_must(on_mlx: Run) -> None:
+    """A trained model keeps to the format that it was taught: its call is what it says unbound."""
+
+    def work() -> list[str]:
+        from mlx_lm import load
+
+        from gateway.local.engine.demo import MODEL_DIR
+        from gateway.local.engine.guide import GuideMaker
+
+        lab = Lab.__new__(Lab)
+        lab.model, lab.tokenizer = load(str(MODEL_DIR))[:2]
+        lab.maker = GuideMaker(lab.tokenizer, len(lab.tokenizer))
+        city = {
+            "type": "object",
+            "properties": {"city": {"type": "string", "maxLength": 12}},
+            "required": ["city"],
+        }
+        tools = [tool("get_weather", {**city, "additionalProperties": False})]
+        said = []
+        for text in ("What is the weather in Paris?", "Say hello"):
+            messages = [{"role": "user", "content": text}]
+            prompt = lab.tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True)
+            guide = lab.maker.make(GuidePlan(tools=tools, tool_choice="required", parallel=False))
+            said += [answer.text for answer in lab.answers([guide], scripts=[greedy], prompts=[prompt])]
+            assert guide is not None
+            assert guide.failure is None
+        return said
+
+    weather, hello = on_mlx(work)
+    assert weather == '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>'
+    ((name, arguments),) = calls(hello)
+    assert name == "get_weather"
+    assert list(arguments) == ["city"]
