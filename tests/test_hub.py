@@ -22,6 +22,7 @@ def test_the_usual_library_downloads_from_it(tmp_path: Path) -> None:
         }
         env |= {**hub.env(tmp_path), "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         command = [sys.executable, "-c", _DOWNLOAD, "org/tiny", str(tmp_path / "here")]
-        subprocess.run(command, env=env, check=True, capture_output=True, timeout=60)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
     for name, data in files.items():
         assert (tmp_path / "here" / name).read_bytes() == data
