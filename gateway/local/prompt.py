@@ -52,14 +52,6 @@ def shared_parts(messages: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]
     return [*parts, list(messages)]
 
 
-def common_length(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their start."""
-    for index, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return index
-    return min(len(one), len(other))
-
-
 def refusal(sentence: str) -> str:
     """The template's own words, on one line, short and without paths."""
     line = _PATHS.sub("...", " ".join(sentence.split()))

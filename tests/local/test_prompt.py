@@ -6,7 +6,6 @@ import pytest
 
 from gateway.local.fields import Unsupported
 from gateway.local.prompt import (
-    common_length,
     far_too_long,
     opens_thinking,
     refusal,
@@ -84,11 +83,3 @@ def test_the_system_messages_and_the_whole_of_a_conversation_may_be_shared() -> 
     system = {"role": "system", "content": "s"}
     assert shared_parts([system, *USER]) == [[system, {"role": "user", "content": ""}], [system, *USER]]
     assert shared_parts(USER) == [USER]
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "size"),
-    [([], [], 0), ([1, 2], [1, 3], 1), ([1, 2], [1, 2, 3], 2), ([1, 2, 3], [1], 1), ([5], [6], 0)],
-)
-def test_how_much_two_prompts_have_in_common(one: list[int], other: list[int], size: int) -> None:
-    assert common_length(one, other) == size

@@ -16,9 +16,9 @@ from gateway.local.engine.guide import Guide
 from gateway.local.engine.models import Resident
 from gateway.local.fields import Unsupported
 from gateway.local.grammar import GuidePlan
+from gateway.local.prefixes import common_length, pack
 from gateway.local.prompt import (
     MOST_CHARS_PER_TOKEN,
-    common_length,
     far_too_long,
     opens_thinking,
     refusal,
@@ -199,7 +199,7 @@ def _borders(resident: Resident, prompt: Chat, args: dict[str, Any], tokens: lis
         try:
             how = {**args, "add_generation_prompt": False, "continue_final_message": False}
             part = resident.tokenizer.apply_chat_template(messages, tokenize=False, **how)
-            found.add(common_length(_encode(resident, str(part), special=False), tokens))
+            found.add(common_length(pack(_encode(resident, str(part), special=False)), pack(tokens)))
         except Exception as error:  # many templates don't take a part of a conversation
             log.debug("a part of a prompt can't be rendered alone: %s", type(error).__name__)
     return tuple(sorted(size for size in found if 0 < size < len(tokens) - 1))
