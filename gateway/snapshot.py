@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from gateway.failover.ability import Ability
 from gateway.failover.policy import BUILT_IN, Policy
 from gateway.routing.table import RuleTable
 from gateway.wire.dialect import Dialect
@@ -22,6 +23,13 @@ class AuthStyle(StrEnum):
     X_API_KEY = "x-api-key"  # Anthropic
     API_KEY = "api-key"  # Azure
     NONE = "none"  # a server on this machine that asks for nothing
+
+
+class Spread(StrEnum):
+    """How requests are spread over several credentials of an upstream."""
+
+    ORDER = "order"  # the heaviest first, the older of equals; the next one only when it fails
+    WEIGHT = "weight"  # each as often as its weight says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +46,16 @@ class Upstream:
     list_models: bool = True  # may /v1/models ask this upstream
     enabled: bool = True
     note: str = ""
+    abilities: tuple[Ability, ...] = ()  # what its models can do; of several that match, the first that says
+    spread: Spread = Spread.ORDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """What the gateway shows an upstream, still sealed. `version` grows whenever the secret changes."""
+    """What the gateway shows an upstream, still sealed. `version` grows whenever the secret changes.
+
+    Of several the one with the larger `weight` is used first, or more often: see `Spread`.
+    """
 
     id: int
     upstream: str
@@ -52,6 +65,7 @@ class Credential:
     hint: str  # sk-...abcd
     sealed: bytes = field(repr=False)
     enabled: bool = True
+    weight: int = 1  # 1 to 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ class Failure:
     lower case); `message` is our sentence, fit for the client: no secret, no path.
     `stale` marks a kept-alive connection that the peer had closed: never the target's fault.
     `passing` marks a refusal that says nothing of the credential for good: a firewall's page, say.
+    `offline` marks a fault of this machine's network, which says nothing of the target.
+    `mend` names what of the request the target refused and would not miss: see `wire.artefacts`.
     """
 
     outcome: Outcome
@@ -56,6 +58,8 @@ class Failure:
     body: bytes | None = field(default=None, repr=False)
     stale: bool = False
     passing: bool = False
+    offline: bool = False
+    mend: str = ""
 
 
 class Again(StrEnum):
