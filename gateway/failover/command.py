@@ -14,11 +14,14 @@ from gateway.failover.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Start attempt `number`; it has until `until` to show its first content."""
+    """Start attempt `number`; it has until `until` to show its first content. `mend` names what is to be
+    left out of the request because this target has refused it.
+    """
 
     number: int
     candidate: Candidate
     until: float
+    mend: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,24 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Attempt `number` answers the client: send the head and what it held, then relay."""
+    """Attempt `number` answers the client: send the head and what it held, then relay. After a
+    `Continue` it is the one that goes on.
+    """
 
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Start attempt `number` to go on where the committed attempt `of` broke off. `exact`: it is the same
+    model of the local pool, which can go on from the very tokens.
+    """
+
+    number: int
+    candidate: Candidate
+    until: float
+    of: int
+    exact: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +62,9 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """The committed attempt broke: say so in the stream, in the client's dialect, and end."""
+    """The committed attempt broke and nobody goes on: say so in the stream, in the client's dialect, and
+    end.
+    """
 
     number: int
     verdict: Verdict
@@ -66,10 +86,14 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Attempt `number` is over without success, before or after commit."""
+    """Attempt `number` is over without success, before or after commit. `mendable`: the request can do
+    without what `failure.mend` names. `resumable`: what was sent can be gone on with.
+    """
 
     number: int
     failure: Failure
+    mendable: bool = False
+    resumable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,5 +115,5 @@ class Tick:
     """The time that `Session.timer` named has come (or some other time: it does no harm)."""
 
 
-Command = Open | Cancel | Commit | GiveUp | Break | Done
+Command = Open | Continue | Cancel | Commit | GiveUp | Break | Done
 Event = Content | Failed | Ended | ClientLeft | Tick

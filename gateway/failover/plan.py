@@ -1,15 +1,16 @@
 """PURE: what a request may try, in which order, and what was left out and why.
 
-The order is the rule's, except that what cools stands behind what does not. At most one cooling
-candidate is in a plan, the one due soonest: it is the last resort (design 5.6), and one is enough
-to notice that something answers again. One that is barred is in it only when nothing else is;
-the session waits for its time, or gives up.
+The order is the rule's, except that what would answer too late stands behind what would not (a local
+model that must be loaded first, say), and what cools behind both. At most one cooling candidate is in
+a plan, the one due soonest: it is the last resort (design 5.6), and one is enough to notice that
+something answers again. One that is barred is in it only when nothing else is; the session waits for
+its time, or gives up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.failover.breaker import FOREVER, Judgement, Key
@@ -29,6 +30,9 @@ class CredentialRef(NamedTuple):
     version: int
 
 
+_NOBODY: tuple[None, None, int] = (None, None, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """Something that can be tried: a model of a backend, shown one credential or none."""
@@ -39,6 +43,8 @@ class Candidate:
     credential: str | None = None
     credential_id: int | None = None
     credential_version: int = 0
+    late: Failure | None = field(default=None, compare=False)  # why others are tried before it
+    prefill: bool = field(default=False, compare=False)  # it can go on from text that was sent already
 
     @property
     def label(self) -> str:
@@ -74,6 +80,15 @@ class Plan:
     policy: Policy
     local_only: bool
 
+    def heirs(self, broken_off: Candidate) -> list[Candidate]:
+        """Who may go on where `broken_off` stopped in the middle of its answer, best first: a local model
+        itself, which can do so exactly, then the other local ones, then whoever takes the text so far.
+        """
+        able = [each for each in self.candidates if each.is_local or each.prefill]
+        itself = [each for each in able if each.is_local and each == broken_off]
+        others = [each for each in able if each not in itself]
+        return [*itself, *sorted(others, key=lambda each: not each.is_local)]
+
 
 def make_plan(
     aims: Sequence[Aim],
@@ -82,14 +97,18 @@ def make_plan(
     credentials: Mapping[str, Sequence[CredentialRef]],
     unusable: Callable[[Aim], Failure | None],
     judge: Callable[[Key], Judgement],
+    late: Callable[[Aim], Failure | None] = lambda aim: None,
+    prefills: Callable[[Aim], bool] = lambda aim: False,
 ) -> Plan:
     """Plan a request without doing anything; `explain` asks the same.
 
     `credentials`: the usable ones of each upstream. An upstream that is not in it needs none; one
     with an empty place needs one and has none. `unusable`: why an aim can't answer this request
-    at all. `judge`: how a target stands with the breaker, now.
+    at all. `judge`: how a target stands with the breaker, now. `late`: why an aim should be tried only
+    when the others have failed. `prefills`: whether an aim can go on from text that was sent already.
     """
     ready: list[Candidate] = []
+    later: list[Candidate] = []
     cooling: list[tuple[Candidate, Judgement]] = []
     skipped: list[Skipped] = []
     for index, aim in enumerate(aims):
@@ -103,19 +122,20 @@ def make_plan(
             skipped.append(Skipped(aim.label, failure.message, failure.outcome, failure))
             continue
         refs = credentials.get(aim.backend)
-        if refs is None:
-            found = [Candidate(index, aim.backend, aim.model)]
-        elif refs:
-            found = [Candidate(index, aim.backend, aim.model, ref.name, ref.id, ref.version) for ref in refs]
-        else:
+        if refs is not None and not refs:
             skipped.append(_without_credential(aim))
             continue
-        for candidate in found:
+        why, prefill = late(aim), prefills(aim)
+        for number, name, version in refs or (_NOBODY,):
+            candidate = Candidate(index, aim.backend, aim.model, name, number, version, why, prefill)
             judgement = judge(candidate.key)
-            if judgement.ready:
-                ready.append(candidate)
-            else:
+            if not judgement.ready:
                 cooling.append((candidate, judgement))
+            elif why is not None:
+                later.append(candidate)
+            else:
+                ready.append(candidate)
+    ready += later
     if cooling:
         _settle(ready, cooling, skipped)
     return Plan(tuple(ready), tuple(skipped), policy, policy.stay_local)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from gateway.failover.outcome import Failure, Outcome
-from gateway.failover.plan import Candidate, Skipped
+from gateway.failover.plan import Candidate, Plan
 
 
 @dataclass(slots=True)
@@ -39,14 +39,20 @@ class AttemptRecord:
         self.outcome, self.ended, self.failure = outcome, now, failure
 
 
-def trace(attempts: Iterable[AttemptRecord], now: float, skipped: Iterable[Skipped] = ()) -> str:
+def trace(attempts: Collection[AttemptRecord], now: float, plan: Plan | None = None) -> str:
     """The attempts for a header: `local/qwen3-8b=overloaded;dur=3, openai/gpt-4o=ok;dur=812`. What the
-    plan left out comes first: `local/qwen3-8b=overloaded;dur=0;skipped`.
+    plan left out comes first: `local/qwen3-8b=overloaded;dur=0;skipped`, and with it what it put last
+    if that was not tried in the end.
 
     Durations are milliseconds. One that answers right now is ok so far; of one that still races
     nothing can be said yet.
     """
-    left_out = [f"{each.label}={each.outcome};dur=0;skipped" for each in skipped if each.outcome is not None]
+    passed_by: list[tuple[str, Outcome | None]] = []
+    if plan is not None:
+        asked = {each.candidate for each in attempts}
+        passed_by += [(each.label, each.outcome) for each in plan.skipped]
+        passed_by += [(c.label, c.late.outcome) for c in plan.candidates if c.late and c not in asked]
+    left_out = [f"{label}={outcome};dur=0;skipped" for label, outcome in passed_by if outcome is not None]
     tried = [f"{each.label}={_word(each)};dur={each.seconds(now) * 1000:.0f}" for each in attempts]
     return ", ".join(left_out + tried)
 

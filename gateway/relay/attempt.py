@@ -15,9 +15,9 @@ from aiohttp import web
 
 from gateway.backend import AttemptFailed, Backend, Call, Framing, Reply
 from gateway.errors import RequestError
+from gateway.failover.command import Content, Ended, Event, Failed
 from gateway.failover.outcome import Failure, Outcome, classify
 from gateway.failover.plan import Candidate
-from gateway.failover.session import Content, Ended, Event, Failed
 from gateway.telemetry.redact import without_secrets
 from gateway.wire.api import Api
 from gateway.wire.failure import WireError

@@ -17,9 +17,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp_sse import EventSourceResponse
 
 from gateway.backend import Backend, Call
-from gateway.failover.outcome import Failure, Outcome
-from gateway.failover.plan import Candidate
-from gateway.failover.session import (
+from gateway.failover.command import (
     Break,
     Cancel,
     ClientLeft,
@@ -30,9 +28,11 @@ from gateway.failover.session import (
     Failed,
     GiveUp,
     Open,
-    Session,
     Tick,
 )
+from gateway.failover.outcome import Failure, Outcome
+from gateway.failover.plan import Candidate
+from gateway.failover.session import Session
 from gateway.failover.verdict import Verdict
 from gateway.relay.answer import Trail, broken_event, put_head, put_trail, refusal
 from gateway.relay.attempt import Attempt

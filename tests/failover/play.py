@@ -6,28 +6,30 @@ Time starts at 1000 and moves only when a story says so. Chance is 0.5 unless to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from gateway.failover.breaker import Breakers, Key
 from gateway.failover.budget import RetryBudget
-from gateway.failover.outcome import Failure, Outcome
-from gateway.failover.plan import CredentialRef, Plan, make_plan
-from gateway.failover.policy import DEFAULT, Policy
-from gateway.failover.session import (
+from gateway.failover.command import (
     Break,
     Cancel,
     ClientLeft,
     Command,
     Commit,
     Content,
+    Continue,
     Done,
     Ended,
     Event,
     Failed,
     GiveUp,
     Open,
-    Session,
     Tick,
 )
+from gateway.failover.outcome import Failure, Outcome
+from gateway.failover.plan import CredentialRef, Plan, make_plan
+from gateway.failover.policy import DEFAULT, Policy
+from gateway.failover.session import Session
 from gateway.failover.verdict import Verdict
 from gateway.routing.rule import Target
 from gateway.routing.table import Aim
@@ -53,6 +55,8 @@ def plan_for(
     keys: int = 1,
     now: float = START,
     unusable: Callable[[Aim], Failure | None] = lambda aim: None,
+    late: Callable[[Aim], Failure | None] = lambda aim: None,
+    prefills: Callable[[Aim], bool] = lambda aim: False,
 ) -> Plan:
     """A plan in which each upstream has `keys` credentials."""
     known = breakers or Breakers()
@@ -63,6 +67,8 @@ def plan_for(
         credentials={each: [CredentialRef(i, f"key{i}", 1) for i in range(1, keys + 1)] for each in backends},
         unusable=unusable,
         judge=lambda key: known.judge(key, now),
+        late=late,
+        prefills=prefills,
     )
 
 
@@ -80,14 +86,14 @@ class Play:
         replayable: Callable[[], bool] = lambda: True,
         keys: int = 1,
         now: float = START,
-        unusable: Callable[[Aim], Failure | None] = lambda aim: None,
+        **plan: Any,
     ) -> None:
         self.now = now
         self.breakers = breakers or Breakers()
         self.verdict: Verdict | None = None
         self.opened: list[Open] = []
         self.session = Session(
-            plan_for(targets, policy, breakers=self.breakers, keys=keys, now=now, unusable=unusable),
+            plan_for(targets, policy, breakers=self.breakers, keys=keys, now=now, **plan),
             policy,
             stream=stream,
             breakers=self.breakers,
@@ -108,6 +114,14 @@ class Play:
 
     def failed(self, number: int, outcome: str, *, after: float = 0, **more: object) -> list[str]:
         return self._step(Failed(number, failure(outcome, **more)), after)
+
+    def refused(self, number: int, what: str, *, mendable: bool = True, after: float = 0) -> list[str]:
+        """The target refuses a part of the request."""
+        return self._step(Failed(number, failure("client_fault", mend=what), mendable=mendable), after)
+
+    def broke(self, number: int, outcome: str, *, resumable: bool = True, after: float = 0) -> list[str]:
+        """The committed attempt breaks off."""
+        return self._step(Failed(number, failure(outcome), resumable=resumable), after)
 
     def left(self, *, after: float = 0) -> list[str]:
         return self._step(ClientLeft(), after)
@@ -143,7 +157,11 @@ class Play:
                 self.opened.append(command)
                 shown = command.candidate.credential
                 key = f" {shown}" if shown not in (None, "key1") else ""
-                return f"open {command.number} {command.candidate.label}{key}"
+                without = f" without {' and '.join(command.mend)}" if command.mend else ""
+                return f"open {command.number} {command.candidate.label}{key}{without}"
+            case Continue():
+                exact = " exactly" if command.exact else ""
+                return f"continue {command.of} by {command.number} {command.candidate.label}{exact}"
             case GiveUp(verdict):
                 self.verdict = verdict
                 return f"give up {verdict.status} {verdict.code}"

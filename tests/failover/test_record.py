@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gateway.failover.outcome import Outcome
-from gateway.failover.plan import Candidate, Skipped
+from gateway.failover.plan import Candidate, Plan, Skipped
+from gateway.failover.policy import DEFAULT
 from gateway.failover.record import AttemptRecord, trace
 from tests.failover.play import failure
 
@@ -28,4 +29,12 @@ def test_what_was_left_out_is_told_with_its_reason() -> None:
         Skipped("local/big", "it is busy", Outcome.OVERLOADED, failure("overloaded")),
         Skipped("two/b", "the policy keeps requests on this machine"),
     ]
-    assert trace([], 0.0, left_out) == "local/big=overloaded;dur=0;skipped"
+    plan = Plan((), tuple(left_out), DEFAULT, local_only=False)
+    assert trace([], 0.0, plan) == "local/big=overloaded;dur=0;skipped"
+
+
+def test_what_was_put_last_is_told_like_what_was_left_out_until_it_is_tried() -> None:
+    late = Candidate(0, "local", "big", late=failure("slow"))
+    plan = Plan((Candidate(1, "one", "a"), late), (), DEFAULT, local_only=False)
+    assert trace([], 0.0, plan) == "local/big=slow;dur=0;skipped"
+    assert trace([AttemptRecord(1, late, 0.0)], 0.003, plan) == "local/big=pending;dur=3"

@@ -6,9 +6,9 @@ import pytest
 
 from gateway.failover.breaker import Breakers, State
 from gateway.failover.budget import RetryBudget
+from gateway.failover.command import Failed
 from gateway.failover.outcome import MEANING, Outcome
-from gateway.failover.policy import DEFAULT, LOCAL_ONLY, MOVABLE, Policy
-from gateway.failover.session import Failed
+from gateway.failover.policy import LOCAL_ONLY, MOVABLE, Policy
 from tests.failover.play import START, Play, failure
 
 NO_BACKOFF = Policy(name="quick", retry_base_s=0.0)
@@ -713,56 +713,6 @@ def test_a_local_only_rule_without_a_local_target() -> None:
 def test_a_rule_whose_targets_are_all_unusable() -> None:
     play = Play("local:q", unusable=lambda aim: failure("model_missing"))
     assert play.start() == ["give up 404 model_not_found"]
-
-
-# --- several at once (nothing opens a second one yet; the engine is shaped for it) ------------------------
-
-
-def race(play: Play) -> None:
-    play.start()
-    session = play.session
-    play._told(session._open_one_of(session._remaining.untried, play.now))
-
-
-def test_the_first_content_wins_and_the_others_are_cancelled() -> None:
-    play = Play("one:a", "two:b")
-    race(play)
-    assert play.content(2, after=1) == ["cancel 1", "commit 2"]
-    assert play.failed(1, "server_fault") == []
-    assert play.session.trace(play.now) == "one/a=cancelled;dur=1000, two/b=ok;dur=1000"
-    assert play.breakers.judge(play.key("one:a"), START).state is State.HEALTHY
-
-
-def test_an_error_never_wins_while_another_races() -> None:
-    play = Play("one:a", "two:b")
-    race(play)
-    assert play.failed(1, "server_fault") == []
-    assert play.session.trace(play.now) == "one/a=server_fault;dur=0, two/b=pending;dur=0"
-    assert play.content(2) == ["commit 2"]
-
-
-def test_a_clients_fault_ends_a_race() -> None:
-    play = Play("one:a", "two:b")
-    race(play)
-    assert play.failed(1, "client_fault", status=400) == ["cancel 2", "give up 400 invalid_request"]
-
-
-def test_a_race_that_all_lose() -> None:
-    play = Play("one:a", "two:b", policy=Policy(name="p", first_token_s=4.0))
-    race(play)
-    assert play.wait() == ["cancel 1", "cancel 2", "give up 504 upstream_timeout"]
-
-
-def test_a_client_that_leaves_a_race() -> None:
-    play = Play("one:a", "two:b")
-    race(play)
-    assert play.left() == ["cancel 1", "cancel 2"]
-
-
-def test_a_deadline_ends_a_race() -> None:
-    play = Play("one:a", "two:b")
-    race(play)
-    assert play.tick(after=DEFAULT.deadline_s) == ["cancel 1", "cancel 2", "give up 504 upstream_timeout"]
 
 
 def test_every_outcome_has_its_row() -> None:

@@ -8,23 +8,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from gateway.failover.breaker import Breakers
 from gateway.failover.budget import RetryBudget
-from gateway.failover.outcome import Outcome
-from gateway.failover.policy import MOVABLE, Policy
-from gateway.failover.session import (
+from gateway.failover.command import (
     Break,
     Cancel,
     ClientLeft,
     Command,
     Commit,
     Content,
+    Continue,
     Done,
     Ended,
     Failed,
     GiveUp,
     Open,
-    Session,
     Tick,
 )
+from gateway.failover.outcome import Outcome
+from gateway.failover.plan import Candidate
+from gateway.failover.policy import MOVABLE, MidStream, Policy
+from gateway.failover.session import Session
 from tests.failover.play import START, failure, plan_for
 
 TARGETS = ["local:q", "local:r", "one:a", "one:b", "two:c", "three:d"]
@@ -39,6 +41,8 @@ POLICIES = st.builds(
     attempts=st.sampled_from([3, 4, 2, 1]),
     retry_base_s=st.sampled_from([0.0, 0.5, 30.0]),
     stay_local=st.sampled_from([False, False, False, True]),
+    hedge_after_s=st.sampled_from([None, None, 0.3, 2.0]),
+    mid_stream=st.sampled_from(MidStream),
     on=st.just(MOVABLE) | st.just(MOVABLE) | st.sets(st.sampled_from(sorted(MOVABLE))).map(frozenset),
 )
 
@@ -54,6 +58,8 @@ class OneRequest(RuleBasedStateMachine):
         keys=st.sampled_from([1, 2, 3, 0]),
         jitter=st.sampled_from([0.0, 0.5, 1.0]),
         spent=st.sampled_from([False, False, False, True]),
+        prefills=st.sampled_from([frozenset(), frozenset({"one", "two"})]),
+        late=st.sampled_from([frozenset(), frozenset(), frozenset({"local"})]),
         marks=st.lists(st.tuples(st.sampled_from(TARGETS), FAULTS, WAITS), max_size=8),
     )
     def begins(
@@ -65,6 +71,8 @@ class OneRequest(RuleBasedStateMachine):
         keys: int,
         jitter: float,
         spent: bool,
+        prefills: frozenset[str],
+        late: frozenset[str],
         marks: list[tuple[str, Outcome, float | None]],
     ) -> None:
         self.now = START
@@ -81,7 +89,14 @@ class OneRequest(RuleBasedStateMachine):
             for key in self.keys:
                 if f"{key.backend}:{key.model}" == target:
                     self.breakers.record(key, failure(outcome, retry_after_s=wait_s), START - 1)
-        plan = plan_for(listed[:size], policy, breakers=self.breakers, keys=keys)
+        plan = plan_for(
+            listed[:size],
+            policy,
+            breakers=self.breakers,
+            keys=keys,
+            late=lambda aim: failure("slow") if aim.backend in late else None,
+            prefills=lambda aim: aim.backend in prefills,
+        )
         self.session = Session(
             plan,
             policy,
@@ -95,9 +110,12 @@ class OneRequest(RuleBasedStateMachine):
         self.live: set[int] = set()
         self.ended: set[int] = set()
         self.committed: int | None = None
+        self.broken: int | None = None  # what was committed, while another is to go on
+        self.resumable = True
         self.over = False
         self.spared = False
         self.blamed = False
+        self.refused: Candidate | None = None
         self.opens = 0
         self.asleep = 0  # ticks at the timer without an order
         for candidate in plan.candidates:
@@ -108,26 +126,30 @@ class OneRequest(RuleBasedStateMachine):
         for command in commands:
             assert not self.over, "an order after the last one"
             match command:
-                case Open(number, candidate, until):
-                    self.opens += 1
-                    assert number == self.opens
-                    assert self.committed is None, "opened after commit"
-                    assert self.opens <= self.policy.attempts + self.spared
-                    assert self.now < self.deadline
-                    assert self.now < until <= self.deadline
+                case Open(number, candidate, until, mend):
+                    assert self.committed is None and self.broken is None, "opened after commit"
                     assert not self.blamed, "a client's fault was tried elsewhere"
-                    assert self.replayable or self.opens == 1
-                    assert candidate.is_local or not self.policy.stay_local
-                    self.live.add(number)
+                    assert not mend or candidate == self.refused
+                    if self.live:
+                        assert self.policy.hedge_after_s is not None or mend
+                    self.opened(number, candidate, until)
+                case Continue(number, candidate, until, of, exact):
+                    assert self.policy.mid_stream is MidStream.CONTINUE
+                    assert self.resumable
+                    assert self.broken == of
+                    assert not self.live
+                    assert candidate.is_local or candidate.prefill
+                    assert not exact or candidate == self.session.attempts[of - 1].candidate
+                    self.opened(number, candidate, until)
                 case Cancel(number):
                     self.end(number)
                 case Commit(number):
                     assert self.committed is None
                     assert self.live == {number}
                     assert self.now < self.deadline
-                    self.committed = number
+                    self.committed, self.broken = number, None
                 case GiveUp(verdict):
-                    assert self.committed is None
+                    assert self.committed is None and self.broken is None
                     assert not self.live
                     assert 400 <= verdict.status < 600
                     assert verdict.status not in (401, 403)
@@ -135,17 +157,36 @@ class OneRequest(RuleBasedStateMachine):
                     assert verdict.message
                     self.over = True
                 case Break(number):
-                    assert number == self.committed
+                    assert number == (self.committed if self.broken is None else self.broken)
+                    assert not self.live - {number}
                     self.over = True
                 case Done(number):
                     assert number == self.committed
                     self.over = True
+
+    def opened(self, number: int, candidate: Candidate, until: float) -> None:
+        self.opens += 1
+        assert number == self.opens
+        assert self.opens <= self.policy.attempts + self.spared
+        assert self.now < self.deadline
+        assert self.now < until <= self.deadline
+        assert self.replayable or self.opens == 1
+        assert candidate.is_local or not self.policy.stay_local
+        self.live.add(number)
 
     def end(self, number: int) -> None:
         assert number in self.live
         self.live.discard(number)
         assert number not in self.ended
         self.ended.add(number)
+
+    @precondition(lambda self: self.committed in self.live)
+    @rule(outcome=st.sampled_from([Outcome.SERVER_FAULT, Outcome.LOCAL_FAULT, Outcome.SLOW]))
+    def breaks_off(self, outcome: Outcome) -> None:
+        assert self.committed is not None
+        self.end(self.committed)
+        self.broken, self.committed, self.resumable = self.committed, None, True
+        self.obey(self.session.step(Failed(self.broken, failure(outcome), resumable=True), self.now))
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
@@ -177,28 +218,47 @@ class OneRequest(RuleBasedStateMachine):
         wait_s=WAITS,
         stale=st.booleans(),
         sent=st.sampled_from([False, False, True]),
+        mendable=st.booleans(),
+        resumable=st.booleans(),
     )
     def fails(
-        self, data: st.DataObject, outcome: Outcome, wait_s: float | None, stale: bool, sent: bool
+        self,
+        data: st.DataObject,
+        outcome: Outcome,
+        wait_s: float | None,
+        stale: bool,
+        sent: bool,
+        mendable: bool,
+        resumable: bool,
     ) -> None:
         number = data.draw(st.sampled_from(sorted(self.live)))
         self.end(number)
+        alone = not self.live
         stale = stale and outcome is Outcome.CONNECT_FAULT
         if sent and not stale:
             self.replayable = False
         self.spared |= stale
-        self.blamed |= outcome is Outcome.CLIENT_FAULT
-        fault = failure(outcome, retry_after_s=wait_s, stale=stale)
-        commands = self.session.step(Failed(number, fault), self.now)
+        mend = "thinking" if outcome is Outcome.CLIENT_FAULT and mendable else ""
+        self.refused = self.session.attempts[number - 1].candidate if mend else None
+        if outcome is Outcome.CLIENT_FAULT and not mend and self.committed is None and self.broken is None:
+            self.blamed = True
+        answered = self.committed == number
+        if answered:
+            self.committed, self.broken, self.resumable = None, number, resumable
+        fault = failure(outcome, retry_after_s=wait_s, stale=stale, mend=mend)
+        event = Failed(number, fault, mendable=bool(mend), resumable=resumable)
+        commands = self.session.step(event, self.now)
         assert not any(isinstance(each, Commit) for each in commands), "an error was committed"
-        if self.committed is not None and outcome is not Outcome.CLIENT_LEFT:
-            assert isinstance(commands[-1], Break)
+        if self.broken is not None and outcome is not Outcome.CLIENT_LEFT:
+            assert isinstance(commands[-1], Break | Continue)
+        elif not alone and outcome is not Outcome.CLIENT_LEFT:
+            assert not any(isinstance(each, GiveUp | Cancel) for each in commands), "an error won"
         self.obey(commands)
         if outcome is Outcome.CLIENT_LEFT:
             assert not self.live
             self.over = True
 
-    @precondition(lambda self: self.live and self.committed is None)
+    @precondition(lambda self: len(self.live) == 1 and self.committed is None and self.broken is None)
     @rule(outcome=st.sampled_from([Outcome.SERVER_FAULT, Outcome.OVERLOADED]))
     def fails_and_may_be_tried_again(self, outcome: Outcome) -> None:
         (number,) = self.live

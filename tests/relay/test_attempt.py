@@ -11,9 +11,9 @@ from aiohttp import web
 
 from gateway.backend import AttemptFailed, Call, Framing
 from gateway.errors import RequestError
+from gateway.failover.command import Content, Failed
 from gateway.failover.outcome import Outcome
 from gateway.failover.plan import Candidate
-from gateway.failover.session import Content, Failed
 from gateway.relay.attempt import Attempt
 from gateway.wire.api import Api
 from gateway.wire.dialect import Dialect
