@@ -64,6 +64,11 @@ class Call:
     stream: bool
     upstream: Upstream | None = None  # None: the local pool
     credential: Credential | None = None
+    keep: bool = False  # somebody may have to go on with the answer: record what that takes
+    changed: tuple[str, ...] = ()  # what of the client's request is not in it any more
+    # The tokens that a local model has said to this request already, before it was lost.
+    resume: tuple[int, ...] = field(default=(), repr=False)
+    local_only: bool = False  # no byte of it may leave this machine
 
 
 class Reply(Protocol):
@@ -74,6 +79,10 @@ class Reply(Protocol):
     status: int
     headers: tuple[tuple[str, str], ...]
     framing: Framing
+
+    @property
+    def trail(self) -> tuple[int, ...] | None:
+        """The token ids of the answer so far, where they were kept (`Call.keep`) and are known."""
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body. Raises `AttemptFailed` when it breaks; ends when the peer says it is complete."""

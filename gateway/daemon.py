@@ -22,16 +22,21 @@ from aiohttp import web
 
 from gateway.admin.operations import Context, run
 from gateway.backend import AttemptFailed
+from gateway.cloud import wake
 from gateway.cloud.client import CloudClient
 from gateway.cloud.credentials import Credentials
+from gateway.cloud.presence import Presence
 from gateway.config import Config, read
 from gateway.errors import ConfigError, GatewayError
 from gateway.failover.breaker import Breakers
 from gateway.failover.budget import RetryBudget
+from gateway.failover.learnt import Learnt
 from gateway.local.pool import LocalPool
 from gateway.relay.exchange import Limits
+from gateway.relay.planner import Planner
 from gateway.relay.relay import Relay
 from gateway.routing.rule import Target
+from gateway.snapshot import Upstream
 from gateway.store.ledger import Ledger
 from gateway.store.store import Store
 from gateway.telemetry import log, metrics
@@ -91,7 +96,9 @@ class _Daemon:
             self._check_master_key()
             self._ledger = Ledger(store, config.store)
             metrics.ledger_dropped(lambda: self._ledger.dropped)
-            self._cloud = CloudClient(config.cloud, Credentials(store.vault.open))
+            presence = Presence(self._upstreams)
+            metrics.offline(lambda: presence.reason)
+            self._cloud = CloudClient(config.cloud, Credentials(store.vault.open), presence)
             self._pool = LocalPool(config.local, self.home) if config.local.enabled else None
             try:
                 return await self._serve()
@@ -99,6 +106,9 @@ class _Daemon:
                 await self._close_parts()
         finally:
             await store.close()
+
+    def _upstreams(self) -> Iterable[Upstream]:
+        return self._store.snapshot.upstreams.values()
 
     def _check_bind(self) -> None:
         host = self.config.server.host
@@ -116,23 +126,32 @@ class _Daemon:
 
     async def _serve(self) -> int:
         config = self.config
-        breakers, budget = Breakers(random.random), RetryBudget()
+        breakers, learnt = Breakers(random.random), Learnt()
+        planner = Planner(
+            local=self._pool,
+            breakers=breakers,
+            learnt=learnt,
+            default_upstream=config.routing.default_upstream,
+            jitter=random.random,
+            offline=self._cloud.presence.offline,
+        )
         relay = Relay(
             snapshot=lambda: self._store.snapshot,
             local=self._pool,
             cloud=self._cloud,
+            planner=planner,
             breakers=breakers,
-            budget=budget,
+            learnt=learnt,
+            budget=RetryBudget(),
             limits=Limits(
                 heartbeat_s=config.server.heartbeat_s,
                 write_s=config.server.write_timeout_s,
                 reply_limit=config.cloud.max_reply_mb << 20,
             ),
-            default_upstream=config.routing.default_upstream,
             note=self._ledger.note,
         )
         self._relay = relay
-        live = LiveView(config, self._store, relay, self._pool, self._cloud)
+        live = LiveView(config, self._store, relay=relay, planner=planner, pool=self._pool, cloud=self._cloud)
         site = self._site(relay, live)
         if self._pool is not None:
             await self._pool.start()
@@ -146,9 +165,10 @@ class _Daemon:
         _log.info("ready on http://%s:%d/v1", _shown(config.server.host), live.port)
         watchdog = asyncio.create_task(self._watchdog(), name="watchdog")
         preload = asyncio.create_task(self._preload(), name="preload")
+        sleeps = asyncio.create_task(wake.watch(self._cloud, breakers), name="sleeps")
         await self._stop.wait()
-        watchdog.cancel()
-        preload.cancel()
+        for task in (watchdog, preload, sleeps):
+            task.cancel()
         await self._drain(public, owner)
         return 0
 

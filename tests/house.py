@@ -20,14 +20,18 @@ from gateway.admin.operations import Context, run
 from gateway.backend import Backend
 from gateway.cloud.client import CloudClient
 from gateway.cloud.credentials import Credentials
+from gateway.cloud.look import System
+from gateway.cloud.presence import Presence
 from gateway.config import Cloud, Server, Telemetry
 from gateway.daemon import _runner_options
 from gateway.errors import SecretError
 from gateway.failover.breaker import Breakers
 from gateway.failover.budget import RetryBudget
+from gateway.failover.learnt import Learnt
 from gateway.failover.policy import BUILT_IN, Policy
 from gateway.relay.exchange import Limits
-from gateway.relay.relay import LocalBackend, Relay
+from gateway.relay.planner import LocalBackend, Planner
+from gateway.relay.relay import Relay
 from gateway.routing.rule import Rule, Target
 from gateway.routing.table import RuleTable
 from gateway.snapshot import AuthStyle, ClientKey, Credential, Snapshot, Upstream
@@ -154,18 +158,33 @@ async def running(
     owner: bool = False,
     context: Context | None = None,
     jitter: float = 0.0,
+    network: System | None = None,
 ) -> AsyncIterator[House]:
-    """Listen on a port of its own until the test is over."""
-    client = CloudClient(Cloud(), Credentials(_no_secrets))
+    """Listen on a port of its own until the test is over. `network` is what it sees of the network."""
+
+    def upstreams() -> Iterable[Upstream]:
+        return house.snapshot.upstreams.values()
+
+    presence = Presence(upstreams, system=network, look_s=0.01)
+    client = CloudClient(Cloud(), Credentials(_no_secrets), presence)
     breakers = Breakers()
+    learnt = Learnt()
     relay = Relay(
         snapshot=lambda: house.snapshot,
         local=local,
         cloud=cloud or client,
+        planner=Planner(
+            local=local,
+            breakers=breakers,
+            learnt=learnt,
+            default_upstream=default_upstream,
+            jitter=lambda: jitter,
+            offline=presence.offline,
+        ),
         breakers=breakers,
+        learnt=learnt,
         budget=RetryBudget(),
         limits=limits or Limits(heartbeat_s=15.0, write_s=60.0, reply_limit=1 << 20),
-        default_upstream=default_upstream,
         jitter=lambda: jitter,
     )
     house = House(relay, client)

@@ -57,6 +57,8 @@ class Lab:
     compressed = staticmethod(behaviours.compressed)
     early = staticmethod(behaviours.early)
 
+    host = "127.0.0.1"
+
     def __init__(
         self, *, tls: Literal["", "good", "wrong name", "expired"] = "", keep: int = 1 << 20
     ) -> None:
@@ -105,7 +107,7 @@ class Lab:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{self.host}:{self.port}"
 
     @property
     def base_url(self) -> str:
@@ -191,7 +193,7 @@ class Lab:
         # With its protocol named, asyncio sets TCP_NODELAY on what it accepts.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", self.port))
+        self._socket.bind((self.host, self.port))
         self.port = self._socket.getsockname()[1]
 
     def _certify(self) -> None:

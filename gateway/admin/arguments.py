@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from typing import TypeVar, get_args, get_type_hints
 
 import msgspec
@@ -77,17 +78,20 @@ def _fields_at(path: str, kind: type[msgspec.Struct]) -> list[str]:
     """What the table at `path` may hold, as far as the types say."""
     for step in re.findall(r"[A-Za-z_]+", path):
         hint = get_type_hints(kind).get(step)
-        inner = [
-            arg
-            for arg in (hint, *get_args(hint))
-            if isinstance(arg, type) and issubclass(arg, msgspec.Struct)
-        ]
+        inner = [arg for arg in _parts(hint) if isinstance(arg, type) and issubclass(arg, msgspec.Struct)]
         if hint is None:
             continue  # the name of an entry
         if not inner:
             return []
         kind = inner[-1]
     return list(kind.__struct_encode_fields__)
+
+
+def _parts(hint: object) -> Iterator[object]:
+    """A type and all that it is made of."""
+    yield hint
+    for arg in get_args(hint):
+        yield from _parts(arg)
 
 
 def _join(*steps: str) -> str:

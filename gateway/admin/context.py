@@ -38,8 +38,10 @@ class Live(Protocol):
     async def look(self) -> None:
         """Read the disk again: a model came or went."""
 
-    def explain(self, model: str) -> dict[str, Any]:
-        """Where a request for `model` would go now; begins with `admin.explain.explain`."""
+    async def explain(self, model: str, body: dict[str, Any] | None, path: str) -> dict[str, Any]:
+        """Where a request for `model` would go now; begins with `admin.explain.explain`. `body` is the
+        request's, None for any small one; `path` is its, empty for each that it might come on.
+        """
 
     async def test_upstream(self, name: str) -> dict[str, Any]:
         """Ask the upstream for its models, with our credential."""

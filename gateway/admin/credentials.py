@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import UNSET, UnsetType
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
 
 from gateway.admin.context import Args, Context, Table
 from gateway.errors import MissingError, RefusedError
@@ -12,6 +14,9 @@ from gateway.store.change import Changed
 from gateway.store.secrets import check_secret
 
 TABLE = Table("credentials")
+
+
+Weight = Annotated[int, Meta(ge=1, le=1000)]
 
 
 class Filter(Args):
@@ -31,6 +36,7 @@ class Add(Ref, kw_only=True):
     """A new credential."""
 
     secret: str
+    weight: Weight = 1
 
     def __repr__(self) -> str:
         return f"Add(upstream={self.upstream!r}, name={self.name!r})"
@@ -41,6 +47,7 @@ class Set(Ref):
 
     secret: str | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
+    weight: Weight | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return f"Set(upstream={self.upstream!r}, name={self.name!r}, enabled={self.enabled!r})"
@@ -75,22 +82,26 @@ async def add(context: Context, args: Add) -> object:
     secret = check_secret(args.secret)
     return _shown(
         await context.store.change(
-            context.actor, lambda change: credentials.add(change, args.upstream, args.name, secret)
+            context.actor,
+            lambda change: credentials.add(change, args.upstream, args.name, secret, weight=args.weight),
         )
     )
 
 
 @TABLE.verb("set", Set)
 async def set_(context: Context, args: Set) -> object:
-    """Replace the secret of a credential, or switch it on or off."""
-    if args.secret is UNSET and args.enabled is UNSET:
-        raise RefusedError("nothing to set: give a new secret, or enabled")
+    """Replace the secret of a credential, weigh it, or switch it on or off."""
+    if args.secret is UNSET and args.enabled is UNSET and args.weight is UNSET:
+        raise RefusedError("nothing to set: give a new secret, weight, or enabled")
     secret = None if args.secret is UNSET else check_secret(args.secret)
     enabled = None if args.enabled is UNSET else args.enabled
+    weight = None if args.weight is UNSET else args.weight
     return _shown(
         await context.store.change(
             context.actor,
-            lambda change: credentials.put(change, args.upstream, args.name, secret=secret, enabled=enabled),
+            lambda change: credentials.put(
+                change, args.upstream, args.name, secret=secret, enabled=enabled, weight=weight
+            ),
         )
     )
 

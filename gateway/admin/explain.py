@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from gateway.admin.context import Args, Context, Table
-from gateway.errors import RefusedError
+from gateway.errors import RefusedError, RequestError
 from gateway.routing.explain import explain as explain_rules
 from gateway.routing.name import is_name, wrong_with
 from gateway.routing.rule import LOCAL
@@ -17,9 +18,11 @@ TABLE = Table("explain")
 
 
 class Explain(Args):
-    """The model name that a request would carry."""
+    """The model name that a request would carry, and what else is known of it."""
 
     model: str
+    body: dict[str, Any] | None = None
+    path: str = ""
 
 
 @TABLE.verb("", Explain, reads=True)
@@ -27,8 +30,13 @@ async def run(context: Context, args: Explain) -> object:
     """Say which rule a model name resolves to and what would be tried, in order."""
     if not is_name(args.model):
         raise RefusedError(wrong_with(args.model))
+    if args.path and not re.fullmatch(r"/v1(/[A-Za-z0-9._-]+)+", args.path):
+        raise RefusedError(f"path must be one as /v1/chat/completions, not {args.path[:80]!r}")
     if context.live is not None:
-        return context.live.explain(args.model)
+        try:
+            return await context.live.explain(args.model, args.body, args.path)
+        except RequestError as error:
+            raise RefusedError(f"this body can't be sent: {error.message}") from error
     return explain(context.store.snapshot, args.model)
 
 

@@ -178,7 +178,9 @@ def _value(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(_value(item) for item in value)}]"
     assert isinstance(value, dict)
-    inner = ", ".join(f"{_text(key)} = {_value(item)}" for key, item in value.items())
+    # TOML has no null: what isn't known isn't said.
+    known = {key: item for key, item in value.items() if item is not None}
+    inner = ", ".join(f"{_text(key)} = {_value(item)}" for key, item in known.items())
     return f"{{ {inner} }}" if inner else "{}"
 
 

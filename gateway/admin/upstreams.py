@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
 from gateway.admin.context import Args, Context, Table, something
 from gateway.errors import MissingError, RefusedError
-from gateway.snapshot import AuthStyle, Upstream
+from gateway.failover.ability import Ability
+from gateway.snapshot import AuthStyle, Spread, Upstream
 from gateway.store import shown, upstreams
 from gateway.store.change import Change, Changed
 from gateway.store.presets import PRESETS, Preset
@@ -24,6 +25,17 @@ class Ref(Args):
     name: str
 
 
+class AbilityEntry(Args):
+    """What the models can do whose names match `pattern`; what is left out is not known."""
+
+    pattern: str = "*"
+    context: int | None = None
+    vision: bool | None = None
+    tools: bool | None = None
+    json: bool | None = None
+    prefill: bool | None = None
+
+
 class Fields(Args):
     """What an upstream may be given; what is left out stays, or comes from the preset."""
 
@@ -36,6 +48,8 @@ class Fields(Args):
     list_models: bool | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
     note: str | UnsetType = UNSET
+    abilities: list[AbilityEntry] | UnsetType = UNSET
+    spread: str | UnsetType = UNSET
 
 
 class Add(Fields, kw_only=True):
@@ -113,6 +127,10 @@ def given_fields(args: Fields) -> dict[str, Any]:
         given["dialect"] = _word("dialect", given["dialect"], Dialect)
     if "auth" in given:
         given["auth"] = _word("auth", given["auth"], AuthStyle)
+    if "spread" in given:
+        given["spread"] = _word("spread", given["spread"], Spread)
+    if "abilities" in given:
+        given["abilities"] = tuple(Ability(**structs.asdict(entry)) for entry in given["abilities"])
     for name in ("headers", "query"):
         if name in given:
             given[name] = tuple(given[name].items())
@@ -157,7 +175,9 @@ def _known(context: Context, name: str) -> Upstream:
     return known[name]
 
 
-def _word(key: str, value: str, kind: type[Dialect] | type[AuthStyle]) -> Dialect | AuthStyle:
+def _word(
+    key: str, value: str, kind: type[Dialect] | type[AuthStyle] | type[Spread]
+) -> Dialect | AuthStyle | Spread:
     try:
         return kind(value)
     except ValueError:

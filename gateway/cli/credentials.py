@@ -21,6 +21,7 @@ class CredentialView(msgspec.Struct):
     hint: str = ""
     version: int = 1
     enabled: bool = True
+    weight: int = 1
     warnings: list[str] = []
 
 
@@ -49,6 +50,12 @@ _upstream = click.argument("upstream", callback=_upstream_name)
 _name = click.option(
     "--name", default="default", show_default=True, help="To tell several of one upstream apart."
 )
+_weight = click.option(
+    "--weight",
+    type=click.IntRange(1, 1000),
+    metavar="N",
+    help="Of several the heaviest is used first, or more often (upstreams set --spread). Default: 1.",
+)
 _from_env = click.option("--from-env", metavar="VARIABLE", help="Read the secret from this variable.")
 
 
@@ -73,10 +80,14 @@ def show_(upstream: str, name: str) -> None:
 @_upstream
 @_name
 @_from_env
-def add(upstream: str, name: str, from_env: str | None) -> None:
+@_weight
+def add(upstream: str, name: str, from_env: str | None, weight: int | None) -> None:
     """Add a credential of UPSTREAM."""
     secret = read_secret(from_env, prompt=f"key for {upstream}")
-    answer = ask("credentials.add", {"upstream": upstream, "name": name, "secret": secret})
+    args: dict[str, Any] = {"upstream": upstream, "name": name, "secret": secret}
+    if weight is not None:
+        args["weight"] = weight
+    answer = ask("credentials.add", args)
     _tell("added", answer)
     hint(f"try it while the gateway runs:  {NAME} upstreams test {upstream}")
 
@@ -85,15 +96,18 @@ def add(upstream: str, name: str, from_env: str | None) -> None:
 @_upstream
 @_name
 @_from_env
+@_weight
 @click.option(
     "--enable/--disable", "enabled", default=None, help="Use it or leave it alone; asks for no secret."
 )
-def set_(upstream: str, name: str, from_env: str | None, enabled: bool | None) -> None:
-    """Give a credential a new secret, or switch it on and off."""
+def set_(upstream: str, name: str, from_env: str | None, weight: int | None, enabled: bool | None) -> None:
+    """Give a credential a new secret or weight, or switch it on and off."""
     args: dict[str, Any] = {"upstream": upstream, "name": name}
     if enabled is not None:
         args["enabled"] = enabled
-    if enabled is None or from_env is not None:
+    if weight is not None:
+        args["weight"] = weight
+    if (enabled is None and weight is None) or from_env is not None:
         args["secret"] = read_secret(from_env, prompt=f"new key for {upstream}")
     _tell("changed", ask("credentials.set", args))
 
@@ -115,8 +129,8 @@ def _table(credentials: list[CredentialView], upstream: str | None) -> None:
         )
         return
     table(
-        ("Upstream", "Name", "Secret", "Version", ""),
-        [(c.upstream, c.name, c.hint, c.version, "" if c.enabled else "off") for c in credentials],
+        ("Upstream", "Name", "Secret", "Version", "Weight", ""),
+        [(c.upstream, c.name, c.hint, c.version, c.weight, "" if c.enabled else "off") for c in credentials],
     )
 
 
@@ -127,6 +141,7 @@ def _record(credential: CredentialView) -> None:
             ("name", credential.name),
             ("secret", credential.hint),
             ("version", credential.version),
+            ("weight", credential.weight),
             ("enabled", credential.enabled),
         ]
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import click
 import msgspec
 
 from gateway.cli.command import PatternVerb
-from gateway.cli.output import line, show, table
+from gateway.cli.output import lasting, line, show, table
 from gateway.cli.session import ask, view
 
 
@@ -27,9 +28,20 @@ class TargetView(msgspec.Struct):
     reason: str | None = None
 
 
+class Prediction(msgspec.Struct):
+    ttft_s: float
+    load_s: float = 0.0
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    prompt_tokens: int = 0
+    exact: bool = False
+
+
 class CandidateView(msgspec.Struct):
     target: str
     credential: str | None = None
+    late: str | None = None
+    prediction: Prediction | None = None
 
 
 class SkippedView(msgspec.Struct):
@@ -62,13 +74,28 @@ class Explanation(msgspec.Struct):
 
 @click.command("explain", cls=PatternVerb)
 @click.argument("model")
-def command(model: str) -> None:
+@click.option("--body", type=click.File("rb"), help="A request's JSON; - reads it from standard input.")
+@click.option("--path", default="", help="The path that it is sent to, as /v1/chat/completions.")
+def command(model: str, body: BinaryIO | None, path: str) -> None:
     """Say which rule a request for MODEL meets, why, and what would be tried in which order.
 
-    Nothing is sent. While the gateway runs, its plan counts what it knows of its targets now.
+    Nothing is sent. While the gateway runs, its plan counts what it knows of its targets now: who is
+    well, how long a local model would take, and with --body whether this very request fits them.
     """
-    answer = ask("explain", {"model": model})
+    args: dict[str, object] = {"model": model}
+    if body is not None:
+        args["body"] = _read(body.read())
+    if path:
+        args["path"] = path
+    answer = ask("explain", args)
     show(answer, lambda: _explain(view(answer, Explanation)))
+
+
+def _read(data: bytes) -> dict[str, object]:
+    try:
+        return msgspec.json.decode(data, type=dict[str, object])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise click.BadParameter(f"--body is no JSON object: {error}") from error
 
 
 def _explain(found: Explanation) -> None:
@@ -117,9 +144,21 @@ def _plan(plan: PlanView) -> Iterator[str]:
     for place, candidate in enumerate(plan.candidates, start=1):
         key = candidate.credential
         yield f"  {place}  {candidate.target}" + (f"  with credential {key}" if key else "")
+        if candidate.prediction is not None:
+            yield f"     {_predicted(candidate.prediction)}"
+        if candidate.late is not None:
+            yield f"     after the others: {candidate.late}"
     for skipped in plan.skipped:
         yield f"  -  {skipped.target}"
         yield f"     skipped: {skipped.reason}"
+
+
+def _predicted(seen: Prediction) -> str:
+    parts = {"to load": seen.load_s, "in the queue": seen.queue_s, "for the prompt": seen.prefill_s}
+    of = ", ".join(f"{lasting(s)} {word}" for word, s in parts.items() if s >= 0.05)
+    about = "" if seen.exact else "about "
+    tokens = f" for {about}{seen.prompt_tokens} tokens" if seen.prompt_tokens else ""
+    return f"first words expected in {lasting(seen.ttft_s)}{tokens}" + (f": {of}" if of else "")
 
 
 def _why(judged: JudgedView) -> str:

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from gateway.cli.abilities import AbilityType, AbilityView, in_words
 from gateway.cli.command import Noun, common
 from gateway.cli.home import NAME
 from gateway.cli.output import Cell, hint, line, record, show, table, warn
 from gateway.cli.session import ask, view
 from gateway.errors import RefusedError
-from gateway.snapshot import AuthStyle
+from gateway.snapshot import AuthStyle, Spread
 from gateway.wire.dialect import Dialect
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,6 +31,8 @@ class UpstreamView(msgspec.Struct):
     list_models: bool = True
     enabled: bool = True
     note: str = ""
+    abilities: list[AbilityView] = []
+    spread: str = ""
     warnings: list[str] = []
 
 
@@ -98,6 +101,18 @@ def _settings(function: F) -> F:
         click.option("--connect-s", type=float, metavar="SECONDS", help="Longest wait for a connection."),
         click.option("--list-models/--no-list-models", default=None, help="May /v1/models ask it?"),
         click.option("--note", help="What it is for."),
+        click.option(
+            "--ability",
+            type=AbilityType(),
+            multiple=True,
+            help="What its models can do, such as 'gpt-3.5*: context=16385, vision=no'; also tools, json and "
+            "prefill. Without PATTERN: of all models. Repeat it for more; '' is none.",
+        ),
+        click.option(
+            "--spread",
+            type=click.Choice([str(spread) for spread in Spread]),
+            help="Of several credentials: the heaviest first, or each as often as its weight says.",
+        ),
     )
     for option in reversed(options):
         function = option(function)
@@ -145,7 +160,7 @@ def add(name: str, preset: str | None, **given: Any) -> None:
 @_settings
 @click.option("--enable/--disable", "enabled", default=None, help="Use it or leave it alone.")
 def set_(name: str, **given: Any) -> None:
-    """Change what is given of an upstream; --header and --query replace all that were there."""
+    """Change what is given of an upstream; --header, --query and --ability replace all that were there."""
     changes = _given(given)
     if not changes:
         raise click.UsageError("nothing to change; give what is to be different, such as --connect-s 3")
@@ -190,6 +205,8 @@ def _given(given: dict[str, Any]) -> dict[str, Any]:
         chosen["headers"] = dict(chosen.pop("header"))
     if "query" in chosen:
         chosen["query"] = dict(chosen["query"])
+    if "ability" in chosen:
+        chosen["abilities"] = [ability for ability in chosen.pop("ability") if ability]
     return chosen
 
 
@@ -215,6 +232,8 @@ def _record(upstream: UpstreamView) -> None:
         ("connect_s", upstream.connect_s),
         ("list models", upstream.list_models),
         ("enabled", upstream.enabled),
+        ("spread", upstream.spread),
+        *(("ability", in_words(ability)) for ability in upstream.abilities),
         ("note", upstream.note),
     ]
     record(pairs)

@@ -23,6 +23,7 @@ from gateway.cloud.exchange import BodyFailed, Exchange
 from gateway.cloud.headers import downstream_headers
 from gateway.cloud.models import read_models
 from gateway.cloud.pool import Pool, tls_context
+from gateway.cloud.presence import Presence
 from gateway.cloud.reply import CloudReply
 from gateway.config import Cloud
 from gateway.errors import SecretError
@@ -43,7 +44,9 @@ _DEFAULT_VERSION = ("anthropic-version", "2023-06-01")
 class CloudClient:
     """Answers calls by asking upstreams; the pool is made on the first call, inside its event loop."""
 
-    def __init__(self, config: Cloud, credentials: Credentials) -> None:
+    def __init__(self, config: Cloud, credentials: Credentials, presence: Presence | None = None) -> None:
+        self.presence = presence or Presence()
+        self.presence.changed = lambda _: self.close_idle()  # they lead to the network that was
         self._config = config
         self._credentials = credentials
         self._tls: ssl.SSLContext | None = tls_context(config.ca_file) if config.ca_file else None
@@ -56,7 +59,11 @@ class CloudClient:
 
         What the request's own body raises comes out as it is: it's the client's fault, not the upstream's.
         """
+        if call.local_only:
+            raise AttemptFailed(faults.kept_here())
         assert call.upstream is not None, "a call without an upstream is for the local pool"
+        if reason := self.presence.offline(call.upstream):
+            raise AttemptFailed(faults.offline(reason))
         destination = self._destination(call.upstream)
         head = destination.head(call, self._field(call))
         exchange: Exchange | None = None
@@ -71,6 +78,8 @@ class CloudClient:
             if exchange is not None:
                 exchange.stop()
                 await exchange.stopped()
+            elif not isinstance(error, AttemptFailed):
+                self.presence.doubt(call.upstream)  # somebody lost patience before the connection did
             if isinstance(error, BodyFailed):
                 raise error.cause from None
             if isinstance(error, TimeoutError):
@@ -115,13 +124,20 @@ class CloudClient:
         return names
 
     def close_idle(self) -> None:
-        """Close all connections that nobody uses, for instance after the machine has slept."""
+        """Close all connections that nobody uses, for instance because the network is another one."""
         if self._pool is not None:
             self._pool.drop_idle()
+
+    def awoke(self) -> None:
+        """The machine has slept: let go of idle connections, and find out which of the others are dead."""
+        self.close_idle()
+        if self._pool is not None:
+            self._pool.prove_live()
 
     async def close(self) -> None:
         """Close all connections, in use or not; no call is answered afterwards."""
         self._closed = True
+        await self.presence.close()
         if self._pool is not None:
             await self._pool.shut()
         self._destinations.clear()
@@ -166,7 +182,11 @@ class CloudClient:
             if isinstance(error, TimeoutError) and self._pool.is_full:
                 raise AttemptFailed(faults.pool_full(self._config.max_connections)) from error
             failure = faults.connecting(error, upstream.name, connect_s=upstream.connect_s)
+            if faults.is_doubtful(error) and (reason := await self.presence.confirm(upstream)):
+                failure = faults.offline(reason)
             raise AttemptFailed(failure) from error
+        if not reused and (peer := connection.transport and connection.transport.get_extra_info("peername")):
+            self.presence.met(upstream, peer[0])
         return Exchange(connection, asyncio.get_running_loop()), reused
 
     async def _send(

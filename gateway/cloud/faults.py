@@ -7,6 +7,7 @@ fault. A kept-alive connection that the peer had already closed is marked `stale
 
 from __future__ import annotations
 
+import errno
 import os
 
 import aiohttp
@@ -16,6 +17,9 @@ from gateway.failover.outcome import Failure, Outcome
 
 # Everything that a connection may raise while it is used; TimeoutError is an OSError.
 FOREIGN = (aiohttp.ClientError, HttpProcessingError, OSError)
+_OF_THE_NETWORK = frozenset(
+    {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.ENETDOWN, errno.ETIMEDOUT}
+)
 
 
 def is_disconnect(error: BaseException) -> bool:
@@ -40,6 +44,24 @@ def connecting(error: BaseException, upstream: str, *, connect_s: float) -> Fail
                 f"no connection to upstream {upstream} within {connect_s:g} s", "upstream_unreachable"
             )
     return _connect(f"no connection to upstream {upstream}: {_why(error)}", "upstream_unreachable")
+
+
+def is_doubtful(error: BaseException) -> bool:
+    """May the machine's own network be why no connection came to be? Not where the peer has answered."""
+    if isinstance(error, (aiohttp.ClientConnectorDNSError, TimeoutError)):
+        return True
+    inner = getattr(error, "os_error", error)
+    return isinstance(inner, OSError) and inner.errno in _OF_THE_NETWORK
+
+
+def offline(reason: str) -> Failure:
+    """The machine's own network is why; nothing is said of the upstream."""
+    return Failure(
+        outcome=Outcome.CONNECT_FAULT,
+        message=f"this machine is offline: {reason}",
+        code="offline",
+        offline=True,
+    )
 
 
 def pool_full(limit: int) -> Failure:
@@ -98,6 +120,17 @@ def bad_reply(upstream: str, why: str, *, status: int | None = None) -> Failure:
         message=f"upstream {upstream} {why}",
         code="upstream_bad_reply",
         status=status,
+    )
+
+
+def kept_here() -> Failure:
+    """A request that must stay on this machine stands at the door: a fault of the gateway, which the
+    plan has to keep from happening.
+    """
+    return Failure(
+        outcome=Outcome.UNSUPPORTED,
+        message="the gateway was about to send a request elsewhere that must stay on this machine",
+        code="local_only",
     )
 
 

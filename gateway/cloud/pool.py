@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from weakref import WeakSet
 
@@ -21,6 +22,14 @@ from gateway.config import Cloud
 from gateway.errors import ConfigError
 
 _CLOSE_S = 1.0
+# TCP_KEEPALIVE is macOS's word for TCP_KEEPIDLE; TCP_USER_TIMEOUT, in ms, is Linux's alone.
+_PROBES = (
+    ("TCP_KEEPIDLE", 1),
+    ("TCP_KEEPALIVE", 1),
+    ("TCP_KEEPINTVL", 1),
+    ("TCP_KEEPCNT", 4),
+    ("TCP_USER_TIMEOUT", 5000),
+)
 
 
 class Pool(TCPConnector):
@@ -58,11 +67,34 @@ class Pool(TCPConnector):
             for protocol, _ in self._conns.pop(known, ()):
                 protocol.close()
 
+    def prove_live(self) -> None:
+        """Have the system ask the peers of all connections in use whether they are still there. Who says
+        nothing for a few seconds is gone, and whoever reads from it is told; a peer that merely
+        thinks for long does answer.
+        """
+        for protocol in tuple(self._acquired):
+            transport = protocol.transport
+            sock = transport.get_extra_info("socket") if transport is not None else None
+            if sock is not None:
+                with contextlib.suppress(OSError):  # closed a moment ago
+                    _probe(sock)
+
     async def shut(self) -> None:
         """Close everything, in use or not, without waiting for peers that say nothing."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await self.close(abort_ssl=True)
+
+
+def _probe(sock: socket.socket) -> None:
+    """After a second of silence a question each second, the fourth is the last; what was sent and is not
+    acknowledged has as long.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES:
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def tls_context(ca_file: str) -> ssl.SSLContext:

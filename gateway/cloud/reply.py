@@ -19,6 +19,7 @@ class CloudReply:
     """A reply that has begun. Iterate once; what is cut, reset or truncated ends in `AttemptFailed`."""
 
     framing = Framing.RAW
+    trail = None  # an upstream tells text, not tokens
 
     def __init__(
         self,

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 
+from gateway.failover.outcome import Failure, Outcome
+from gateway.wire.needs import Needs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ability:
@@ -13,7 +16,8 @@ class Ability:
 
     `context` is in tokens, prompt and answer together. `vision`: it takes images; `tools`: it calls
     tools; `json`: it keeps answers to a JSON schema; `prefill`: it goes on from an assistant message
-    that ends the conversation.
+    that ends the conversation; `size`: so many bytes of a request are too long for it, a thing to be
+    learnt rather than said.
     """
 
     pattern: str = "*"
@@ -22,9 +26,11 @@ class Ability:
     tools: bool | None = None
     json: bool | None = None
     prefill: bool | None = None
+    size: int | None = None
 
 
-_SAID = tuple(field.name for field in fields(Ability) if field.name != "pattern")
+_KNOWN = tuple(field.name for field in fields(Ability) if field.name != "pattern")
+SAYABLE = tuple(name for name in _KNOWN if name != "size")  # what people may say of a model
 
 
 def ability_of(model: str, abilities: Iterable[Ability]) -> Ability:
@@ -33,6 +39,33 @@ def ability_of(model: str, abilities: Iterable[Ability]) -> Ability:
     for each in abilities:
         if not fnmatchcase(model, each.pattern):
             continue
-        news = {name: getattr(each, name) for name in _SAID if getattr(found, name) is None}
+        news = {name: getattr(each, name) for name in _KNOWN if getattr(found, name) is None}
         found = replace(found, **news)
     return found
+
+
+def lacks(needs: Needs, ability: Ability) -> Failure | None:
+    """Why a target of this ability need not be asked; None where it should be, as where nothing is known.
+    What a failure says of length is certain: the bound of the prompt is one that no tokenizer undercuts.
+    """
+    for wanted, able, words in (
+        (needs.images, ability.vision, "does not take images"),
+        (needs.tools, ability.tools, "does not call tools"),
+        (needs.json, ability.json, "does not keep answers to a JSON schema"),
+        (needs.prefill, ability.prefill, "does not go on from an assistant message"),
+    ):
+        if wanted and able is False:
+            return Failure(outcome=Outcome.UNSUPPORTED, message=words, code="unsupported")
+    wanted_tokens = needs.least_tokens + (needs.max_tokens or 0)
+    if ability.context is not None and wanted_tokens > ability.context:
+        asked = f" and {needs.max_tokens} for the answer" if needs.max_tokens else ""
+        return _too_long(
+            f"takes {ability.context} tokens; the prompt has at least {needs.least_tokens}{asked}"
+        )
+    if ability.size is not None and needs.size >= ability.size:
+        return _too_long(f"found a request of {ability.size} bytes too long; this one has {needs.size}")
+    return None
+
+
+def _too_long(message: str) -> Failure:
+    return Failure(outcome=Outcome.CONTEXT_TOO_LONG, message=message, code="context_length_exceeded")

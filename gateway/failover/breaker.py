@@ -31,10 +31,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from gateway.failover.health import CredentialMark, Row, TargetHealth
 from gateway.failover.outcome import MEANING, Failure, Mark, Outcome
-from gateway.failover.window import Window
 from gateway.routing.rule import LOCAL
 
 IN_A_ROW = 5
@@ -43,7 +43,8 @@ FIRST_S, LONGEST_S = 30.0, 300.0
 MISSING_S = 60.0
 UNTOLD_LIMIT_S = 10.0  # a 429 that does not say when to come back
 BILLING_S, BILLING_LONGEST_S = 300.0, 3600.0
-FOREVER = float("inf")
+WAKING_S = 10.0  # so long after a sleep the network may be the reason for anything
+FOREVER = math.inf
 
 
 class Key(NamedTuple):
@@ -92,49 +93,54 @@ class Judgement:
 
     def as_failure(self) -> Failure:
         """What a target that is left alone has come to, without having been asked."""
-        waits = self.outcome in (Outcome.RATE_LIMITED, Outcome.OVERLOADED)
-        return Failure(
-            outcome=self.outcome, message=self.reason, retry_after_s=self.wait_s if waits else None
-        )
+        wait_s = self.wait_s if self.wait_s < FOREVER else None
+        return Failure(outcome=self.outcome, message=self.reason, retry_after_s=wait_s)
 
 
 HEALTHY = Judgement(State.HEALTHY)
 
 
-@dataclass(slots=True)
-class _Target:
-    window: Window
-    in_a_row: int = 0
-    cooldowns: int = 0  # since the last success; each doubles the next
-    since: float = 0.0  # when it began to cool, the last time
-    until: float = 0.0  # 0: not cooling
-    told_until: float = 0.0  # that part of it which the upstream told
-    outcome: Outcome = Outcome.OK
-    probing: bool = False
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a target stands; without a model a credential, for all its models."""
 
-
-@dataclass(slots=True)
-class _Credential:
-    outcome: Outcome
-    since: float
-    until: float
-    strikes: int
+    backend: str
+    model: str | None
+    credential_id: int | None
+    version: int
+    judgement: Judgement
 
 
 _CredentialKey = tuple[str, int, int]  # backend, id, version
-Dump = dict[str, list[dict[str, Any]]]
+Dump = dict[str, list[Row]]
 
 
 class Breakers:
-    """All targets that were asked lately. `jitter` gives numbers from 0 to 1."""
+    """All targets that were asked lately. `jitter` gives numbers from 0 to 1.
 
-    __slots__ = ("_credentials", "_jitter", "_limit", "_targets")
+    `version` grows with every change of what `dump` tells, and `marks` with those of credentials;
+    `on_change` is called after each.
+    """
+
+    __slots__ = (
+        "_credentials",
+        "_jitter",
+        "_lenient_until",
+        "_limit",
+        "_targets",
+        "marks",
+        "on_change",
+        "version",
+    )
 
     def __init__(self, jitter: Callable[[], float] = lambda: 0.5, *, limit: int = 4096) -> None:
         self._jitter = jitter
         self._limit = limit
-        self._targets: dict[Key, _Target] = {}
-        self._credentials: dict[_CredentialKey, _Credential] = {}
+        self._lenient_until = -FOREVER
+        self._targets: dict[Key, TargetHealth] = {}
+        self._credentials: dict[_CredentialKey, CredentialMark] = {}
+        self.version = self.marks = 0
+        self.on_change: Callable[[], None] | None = None
 
     def judge(self, key: Key, now: float) -> Judgement:
         """How `key` stands, without changing anything."""
@@ -172,40 +178,57 @@ class Breakers:
         since = now if started is None else started
         if failure is None:
             self._succeeded(key, now, since)
-        elif not failure.stale:
+        elif not failure.stale and not failure.offline:
             self._failed(key, failure, now, since)
+
+    def forgive(self, *, since: float, now: float, slept_s: float) -> None:
+        """The machine has slept: what failed after `since`, or will within 10 s, is its network's fault.
+
+        `slept_s` is the part of the sleep that this clock has not counted: every cooldown ends as much
+        sooner. What an upstream told, and what is known of credentials, is not forgiven.
+        """
+        self._lenient_until = now + WAKING_S
+        for credential in self._credentials.values():
+            credential.until -= slept_s
+        for key, target in self._targets.items():
+            if target.until:
+                target.until -= slept_s
+                target.told_until -= slept_s
+            if key.backend == LOCAL:
+                continue
+            target.start_over()
+            if target.until and target.since >= since:
+                target.cooldowns = max(0, target.cooldowns - 1)
+                target.until = target.told_until if target.told_until > now else 0.0
+        self._changed(mark=True)
 
     def cooling(self, now: float) -> list[tuple[Key, Judgement]]:
         """Every target that is not healthy, for those who look at the daemon."""
         judged = [(key, self.judge(key, now)) for key in self._targets]
         return [(key, judgement) for key, judgement in judged if judgement is not HEALTHY]
 
+    def standings(self, now: float) -> list[Standing]:
+        """Every target and every credential that is left alone, each for itself."""
+        targets = [
+            Standing(key.backend, key.model, key.credential_id, key.version, _judge_target(target, now))
+            for key, target in self._targets.items()
+            if target.until
+        ]
+        credentials = [
+            Standing(backend, None, credential_id, version, _judge_credential(mark, now))
+            for (backend, credential_id, version), mark in self._credentials.items()
+            if mark.until > now
+        ]
+        return [*credentials, *targets]
+
     def dump(self, now: float) -> Dump:
         """What should survive a restart, as plain data. Times are what is left of them, because
         this clock does not outlive the process.
         """
+        targets, credentials = self._targets.items(), self._credentials.items()
         return {
-            "targets": [
-                {
-                    "key": list(key),
-                    "left_s": target.until - now,
-                    "told_s": max(0.0, target.told_until - now),
-                    "cooldowns": target.cooldowns,
-                    "outcome": target.outcome.value,
-                }
-                for key, target in self._targets.items()
-                if target.until > now
-            ],
-            "credentials": [
-                {
-                    "key": list(key),
-                    "left_s": None if credential.until == FOREVER else credential.until - now,
-                    "strikes": credential.strikes,
-                    "outcome": credential.outcome.value,
-                }
-                for key, credential in self._credentials.items()
-                if credential.until > now
-            ],
+            "targets": [target.to_row(key, now) for key, target in targets if target.until > now],
+            "credentials": [mark.to_row(key, now) for key, mark in credentials if mark.until > now],
         }
 
     def load(self, data: Dump, now: float) -> None:
@@ -213,31 +236,36 @@ class Breakers:
         for row in data["targets"]:
             backend, credential_id, model, version = row["key"]
             key = Key(backend, credential_id, model, version)
-            if key in self._targets:
-                continue
-            target = self._known(key)
-            target.since = now
-            target.until = now + row["left_s"]
-            target.told_until = now + row["told_s"]
-            target.cooldowns = row["cooldowns"]
-            target.outcome = Outcome(row["outcome"])
+            if key not in self._targets:
+                self._targets[key] = self._fit(TargetHealth.from_row(row, now))
         for row in data["credentials"]:
             backend, credential_id, version = row["key"]
-            left = FOREVER if row["left_s"] is None else row["left_s"]
-            self._credentials.setdefault(
-                (backend, credential_id, version),
-                _Credential(Outcome(row["outcome"]), now, now + left, row["strikes"]),
-            )
+            self._credentials.setdefault((backend, credential_id, version), CredentialMark.from_row(row, now))
+
+    def reset(self, backend: str, credential_id: int | None = None) -> int:
+        """Forget all that is known of a backend, or of one of its credentials: it is asked as if it had
+        never failed. Returns how many cooldowns and marks that ended.
+        """
+        targets = [key for key in self._targets if _is_of(key, backend, credential_id)]
+        marked = [key for key in self._credentials if _is_of(key, backend, credential_id)]
+        cleared = sum(self._targets.pop(key).until > 0 for key in targets)
+        for credential in marked:
+            del self._credentials[credential]
+        if cleared or marked:
+            self._changed(mark=True)
+        return cleared + len(marked)
 
     def _succeeded(self, key: Key, now: float, started: float) -> None:
         target = self._known(key)
         target.window.add(now, marked=False)
         if started < target.since:
             return
+        if target.until > now:
+            self._changed()
         target.in_a_row = target.cooldowns = 0
         if target.until:
             target.probing = False
-            target.window = _window()
+            target.start_over()
             target.until = target.told_until if target.told_until > now else 0.0
         if self._credentials and key.credential_id is not None:
             credential = self._credential(key)
@@ -247,6 +275,7 @@ class Breakers:
                 and started >= credential.since
             ):
                 del self._credentials[key.backend, key.credential_id, key.version]
+                self._changed(mark=True)
 
     def _failed(self, key: Key, failure: Failure, now: float, started: float) -> None:
         mark = MEANING[failure.outcome].mark
@@ -265,15 +294,16 @@ class Breakers:
             case Mark.LIMIT:
                 told = failure.retry_after_s is not None
                 wait_s = failure.retry_after_s if failure.retry_after_s is not None else UNTOLD_LIMIT_S
-                _cool(self._known(key), failure, now, wait_s, told=told)
+                self._cool(self._known(key), failure, now, wait_s, told=told)
             case Mark.TARGET:
-                _cool(self._known(key), failure, now, MISSING_S)
+                self._cool(self._known(key), failure, now, MISSING_S)
             case _:
                 pass
 
     def _count(self, key: Key, failure: Failure, now: float, started: float) -> None:
         target = self._known(key)
-        if target.until > now or started < target.since:
+        spared = now < self._lenient_until and key.backend != LOCAL and not failure.retry_after_s
+        if spared or target.until > now or started < target.since:
             return  # it cools already: one who had no choice asked, or one who asked before that
         target.window.add(now, marked=True)
         target.in_a_row += 1
@@ -283,64 +313,72 @@ class Breakers:
         if target.until or target.in_a_row >= IN_A_ROW or (good + bad >= LEAST and bad > good):
             wait_s = min(LONGEST_S, FIRST_S * 2**target.cooldowns) * (0.8 + 0.4 * self._jitter())
             target.cooldowns = min(target.cooldowns + 1, 16)
+            self._changed()
             # The pool knows when it has room again, and that is sooner than any guess.
-            _cool(target, failure, now, told if told is not None and local else wait_s)
+            self._cool(target, failure, now, told if told is not None and local else wait_s)
         if told is not None and not local:
-            _cool(target, failure, now, told)
+            self._cool(target, failure, now, told)
 
     def _mark(self, backend: str, credential_id: int, version: int, outcome: Outcome, now: float) -> None:
         for key in [k for k in self._credentials if k[:2] == (backend, credential_id) and k[2] != version]:
             del self._credentials[key]  # the secret that it had before
+            self._changed(mark=True)
         known = self._credentials.get((backend, credential_id, version))
         if known is not None and known.until > now:
-            if outcome is Outcome.AUTH:
+            if outcome is Outcome.AUTH and known.until < FOREVER:
                 known.outcome, known.until = outcome, FOREVER
+                self._changed(mark=True)
             return
         strikes = known.strikes + 1 if known is not None else 1
         wait_s = FOREVER
         if outcome is Outcome.BILLING:
             wait_s = min(BILLING_LONGEST_S, BILLING_S * 2 ** min(strikes - 1, 16))
-        self._credentials[backend, credential_id, version] = _Credential(outcome, now, now + wait_s, strikes)
+        mark = CredentialMark(outcome, now, now + wait_s, strikes)
+        self._credentials[backend, credential_id, version] = mark
+        self._changed(mark=True)
 
-    def _credential(self, key: Key) -> _Credential | None:
+    def _cool(
+        self, target: TargetHealth, failure: Failure, now: float, wait_s: float, *, told: bool = False
+    ) -> None:
+        if target.cool(failure.outcome, now, wait_s, told=told):
+            self._changed()
+
+    def _changed(self, *, mark: bool = False) -> None:
+        self.version += 1
+        self.marks += mark
+        if self.on_change is not None:
+            self.on_change()
+
+    def _credential(self, key: Key) -> CredentialMark | None:
         if key.credential_id is None:
             return None
         return self._credentials.get((key.backend, key.credential_id, key.version))
 
-    def _known(self, key: Key) -> _Target:
+    def _known(self, key: Key) -> TargetHealth:
         target = self._targets.get(key)
         if target is None:
-            if len(self._targets) >= self._limit:
-                self._forget_one()
-            target = self._targets[key] = _Target(_window())
+            target = self._targets[key] = self._fit(TargetHealth())
+        return target
+
+    def _fit(self, target: TargetHealth) -> TargetHealth:
+        """Make room for one more."""
+        if len(self._targets) >= self._limit:
+            self._forget_one()
         return target
 
     def _forget_one(self) -> None:
         """Make room: clients choose the names of models, so there may be any number of keys."""
         oldest = list(itertools.islice(self._targets, 16))
-        del self._targets[next((key for key in oldest if not self._targets[key].until), oldest[0])]
+        gone = next((key for key in oldest if not self._targets[key].until), oldest[0])
+        if self._targets.pop(gone).until:
+            self._changed()
 
 
-def _window() -> Window:
-    return Window(slots=6, slice_s=10.0)
+def _is_of(key: Key | _CredentialKey, backend: str, credential_id: int | None) -> bool:
+    return key[0] == backend and credential_id in (None, key[1])
 
 
-def _cool(target: _Target, failure: Failure, now: float, wait_s: float, *, told: bool = False) -> None:
-    until = now + wait_s
-    if told:
-        target.told_until = max(target.told_until, until)
-    if until <= max(now, target.until):
-        return
-    if target.until <= now:
-        target.since = now
-    target.until = until
-    target.outcome = failure.outcome
-    target.probing = False
-    target.in_a_row = 0
-    target.window = _window()
-
-
-def _judge_target(target: _Target, now: float) -> Judgement:
+def _judge_target(target: TargetHealth, now: float) -> Judgement:
     if target.probing:
         return Judgement(State.PROBING, now, 0.0, "another request is trying it right now", target.outcome)
     told = target.told_until > now
@@ -351,7 +389,7 @@ def _judge_target(target: _Target, now: float) -> Judgement:
     return Judgement(State.COOLING, until, left, reason, outcome, barred=told)
 
 
-def _judge_credential(credential: _Credential, now: float) -> Judgement:
+def _judge_credential(credential: CredentialMark, now: float) -> Judgement:
     left = credential.until - now
     if left == FOREVER:
         reason = "its credential was refused, and is left alone until it is changed"

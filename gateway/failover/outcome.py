@@ -10,8 +10,10 @@ from email.utils import parsedate_tz
 from enum import StrEnum
 from types import MappingProxyType
 
+from gateway.failover.limits import reset_s
+from gateway.wire.artefacts import complaint
 from gateway.wire.failure import WireError
-from gateway.wire.phrases import is_auth_error, is_context_error, is_model_error, is_quota_error
+from gateway.wire.phrases import is_auth_error, is_context_error, is_model_error, is_quota_error, unable
 
 # Nobody means an hour: a longer wait is a mistake of the upstream or a way to say no.
 LONGEST_RETRY_AFTER_S = 300.0
@@ -132,17 +134,22 @@ def classify(
     `headers` have lower-case names; `body` is the reply's own, to be passed on where that is right.
     """
     outcome = _in_reply(error) if status < 300 else _in_status(status, error)
+    retry_after_s = _retry_after(headers, now_wall)
+    if retry_after_s is None and outcome is Outcome.RATE_LIMITED and status == 429:
+        reset = reset_s(headers, now_wall)
+        retry_after_s = None if reset is None else min(LONGEST_RETRY_AFTER_S, reset)
     return Failure(
         outcome=outcome,
         message=_sentence(outcome, status, error),
         status=status,
         code=error.code,
         param=error.param,
-        retry_after_s=_retry_after(headers, now_wall),
+        retry_after_s=retry_after_s,
         headers=tuple(headers.items()),
         body=body,
         # An API says with a type or a code what it refuses; who only says 403 stands in front of it.
         passing=status == 403 and error.kind is None and error.code is None,
+        mend=complaint(error, status) if outcome is Outcome.CLIENT_FAULT else "",
     )
 
 
@@ -169,6 +176,7 @@ def parse_retry_after(value: str, now_wall: float | None) -> float | None:
 _MODERATED = re.compile(r"flagged|moderation|content[ _](?:policy|filter)|safety", re.IGNORECASE)
 # The client's own openai-organization or openai-project does not go with our credential.
 _MISMATCHED = frozenset({"mismatched_organization", "mismatched_project"})
+_UNABLE_STATUSES = frozenset({400, 404, 415, 422})
 _UNSUPPORTED_CODES = frozenset({"unsupported_parameter", "unsupported_value", "not_implemented"})
 
 
@@ -190,6 +198,9 @@ def _in_status(status: int, error: WireError) -> Outcome:
 def _in_refusal(status: int, error: WireError) -> Outcome:
     if status == 402 or is_quota_error(error):
         return Outcome.BILLING
+    # A router has no endpoint "that supports image input": the model is there for other requests.
+    if status in _UNABLE_STATUSES and unable(error):
+        return Outcome.UNSUPPORTED
     if is_model_error(error, status):
         return Outcome.MODEL_MISSING
     if (status == 403 and _MODERATED.search(error.message)) or error.code in _MISMATCHED:

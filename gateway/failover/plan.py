@@ -111,30 +111,42 @@ def make_plan(
     later: list[Candidate] = []
     cooling: list[tuple[Candidate, Judgement]] = []
     skipped: list[Skipped] = []
+    stays: Outcome | None = None  # an outcome that the policy does not let move on
     for index, aim in enumerate(aims):
         # The one place that keeps a request on this machine (design 5.7): what is not in the plan is
         # never opened, never asked for its models, never counted in tokens.
         if policy.stay_local and aim.backend != LOCAL:
             skipped.append(Skipped(aim.label, "the policy keeps requests on this machine"))
             continue
+        if stays is not None:
+            skipped.append(Skipped(aim.label, f"the policy does not move on after {stays}"))
+            continue
         failure = unusable(aim)
         if failure is not None:
             skipped.append(Skipped(aim.label, failure.message, failure.outcome, failure))
+            stays = None if failure.outcome in policy.on else failure.outcome
             continue
         refs = credentials.get(aim.backend)
         if refs is not None and not refs:
             skipped.append(_without_credential(aim))
+            stays = None if Outcome.AUTH in policy.on else Outcome.AUTH
             continue
         why, prefill = late(aim), prefills(aim)
+        if why is not None and why.outcome not in policy.on:
+            why = None
+        cool: list[Judgement] = []
         for number, name, version in refs or (_NOBODY,):
             candidate = Candidate(index, aim.backend, aim.model, name, number, version, why, prefill)
             judgement = judge(candidate.key)
             if not judgement.ready:
                 cooling.append((candidate, judgement))
+                cool.append(judgement)
             elif why is not None:
                 later.append(candidate)
             else:
                 ready.append(candidate)
+        if len(cool) == len(refs or (_NOBODY,)) and not any(each.outcome in policy.on for each in cool):
+            stays = cool[0].outcome
     ready += later
     if cooling:
         _settle(ready, cooling, skipped)

@@ -97,7 +97,11 @@ class Remaining:
 
     def _due(self, turn: _Turn) -> float | None:
         told = turn.failure.retry_after_s
-        if turn.offered >= self._policy.attempts or (told is not None and told > LONGEST_WAIT_S):
+        if (
+            turn.failure.offline
+            or turn.offered >= self._policy.attempts
+            or (told is not None and told > LONGEST_WAIT_S)
+        ):
             return None
         base = self._policy.retry_base_s
         backoff = self._jitter() * min(LONGEST_WAIT_S, base * 2.0 ** (turn.asked - 1))

@@ -20,6 +20,7 @@ from gateway.failover.plan import NO_CREDENTIAL, Plan
 
 LONGEST_WAIT_S = 60.0  # both SDKs sleep as long as they are told, without a word
 UNTOLD_WAIT_S = 10.0  # a hint where nothing is known
+OFFLINE_WAIT_S = 2.0  # so soon a network that is back is noticed
 _MESSAGE_LIMIT = 2000
 
 
@@ -72,6 +73,7 @@ _CLIENTS = (Outcome.CLIENT_FAULT, Outcome.CONTEXT_TOO_LONG, Outcome.UNSUPPORTED)
 # The codes of these are our own words, because nothing spoke for the target: upstream_tls_error, say.
 _OURS = (Outcome.CONNECT_FAULT, Outcome.LOCAL_FAULT)
 _WAITING = (Outcome.RATE_LIMITED, Outcome.OVERLOADED)
+_PASSING = (Outcome.SLOW, Outcome.SERVER_FAULT, Outcome.CONNECT_FAULT, Outcome.LOCAL_FAULT)
 
 
 def give_up(plan: Plan, tried: Sequence[Tried], *, why: str = "") -> Verdict:
@@ -96,6 +98,7 @@ def give_up(plan: Plan, tried: Sequence[Tried], *, why: str = "") -> Verdict:
         message = failure.message if sole else message
     elif outcome in _OURS:
         code = failure.code or code
+        status = 503 if failure.offline else status
     elif outcome is Outcome.AUTH and all(each.failure.code == NO_CREDENTIAL for each in every):
         status, code = 503, NO_CREDENTIAL
     return Verdict(
@@ -104,7 +107,11 @@ def give_up(plan: Plan, tried: Sequence[Tried], *, why: str = "") -> Verdict:
         code=code,
         message=message,
         param=failure.param if outcome in _CLIENTS else None,
-        retry_after_s=_capped(wait_s) if outcome in _WAITING else None,
+        retry_after_s=_capped(wait_s)
+        if _passes(outcome, wait_s)
+        else OFFLINE_WAIT_S
+        if failure.offline
+        else None,
         should_retry=outcome in _WAITING and helps,
         # What was kept from further tries must say so itself.
         relay=failure if not why and _relayable(best, tried, sole=sole) else None,
@@ -153,9 +160,14 @@ def _local_only(every: Sequence[Tried], message: str, wait_s: float | None, *, h
         kind="server_error",
         code="local_only",
         message=f"{message}; the policy of this rule keeps requests on this machine",
-        retry_after_s=_capped(wait_s) if waits else None,
+        retry_after_s=_capped(wait_s) if waits or wait_s is not None else None,
         should_retry=waits and helps,
     )
+
+
+def _passes(outcome: Outcome, wait_s: float | None) -> bool:
+    """Does it pass by itself, at a time that is known or can be guessed?"""
+    return outcome in _WAITING or (outcome in _PASSING and wait_s is not None)
 
 
 def _blames_client(failure: Failure) -> int | None:
@@ -177,11 +189,11 @@ def _relayable(best: Tried, tried: Sequence[Tried], *, sole: bool) -> bool:
 
 
 def _soonest(every: Iterable[Tried]) -> float | None:
-    """The shortest wait that a target told."""
+    """When the first of them may answer again, as far as anybody knows."""
     waits = [
         each.failure.retry_after_s
         for each in every
-        if each.failure.outcome in _WAITING and each.failure.retry_after_s is not None
+        if each.failure.outcome in (*_WAITING, *_PASSING) and each.failure.retry_after_s is not None
     ]
     return min(waits, default=None)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 
 from gateway.local.mailbox import (
     Counters,
@@ -16,10 +17,11 @@ from gateway.local.mailbox import (
     Shrink,
     Unload,
 )
-from gateway.local.request import Work
+from gateway.local.request import Count, Work
 from gateway.local.worker import Deliver, Listener, Ticket, Worker, add
 
 _SHARED = ""
+_SPARE_S = 30.0
 _PHASES = ("load", "step", "silent", "idle", "off")  # of several workers the busiest is told
 
 
@@ -37,6 +39,7 @@ class Host:
         self._make, self._listener, self._step_limit_s = make, listener, step_limit_s
         self._one_each = one_each
         self._workers: dict[str, Worker] = {}
+        self._counting: dict[str, float] = {}  # paths of engines that were started to count, since when
         self._numbers = itertools.count(1)
 
     @property
@@ -68,6 +71,31 @@ class Host:
 
     def submit(self, ticket: Ticket, work: Work) -> None:
         self._worker(ticket.model.path).submit(ticket, work)
+
+    def running(self, path: str) -> bool:
+        """Is there an engine for this model, with or without it?"""
+        return self._worker(path).running
+
+    def count(self, ticket: Ticket, work: Count) -> Callable[[], None]:
+        """Have tokens counted, by any engine that runs: to start one takes longer than to count. What it
+        gives takes the request back.
+        """
+        path = ticket.model.path
+        own = self._worker(path)
+        worker = own if own.running else next((w for w in self._workers.values() if w.running), own)
+        if worker is own and self._one_each and (path in self._counting or not own.running):
+            self._counting[path] = time.monotonic()
+        worker.submit(ticket, work)
+        return partial(worker.cancel, ticket)
+
+    def tidy(self, needed: Callable[[str], bool]) -> None:
+        """End the engines that were started to count and got no model since."""
+        for path, since in list(self._counting.items()):
+            worker = self._worker(path)
+            if not worker.running:
+                del self._counting[path]
+            elif worker.spare and not needed(path) and time.monotonic() - since > _SPARE_S:
+                worker.dismiss(lambda: None)
 
     def cancel(self, ticket: Ticket) -> None:
         self._worker(ticket.model.path).cancel(ticket)

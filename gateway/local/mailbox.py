@@ -118,14 +118,19 @@ class TokenProb(msgspec.Struct, frozen=True, array_like=True):
     top: tuple[Likely, ...] = ()
 
 
-class Delta(msgspec.Struct, frozen=True, tag=True):
-    """A piece of an answer. `probs` are of the tokens that it is made of, where they were asked for."""
+class Delta(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """A piece of an answer. `probs` are of the tokens that it is made of, where they were asked for.
+
+    `tokens`, where they were asked for, are all that came since the piece before: those of text that
+    is held back, and of other pieces of the same moment, too.
+    """
 
     id: int
     text: str
     reasoning: bool = False
     choice: int = 0
     probs: tuple[TokenProb, ...] = ()
+    tokens: tuple[int, ...] = ()
 
 
 class CallBegan(msgspec.Struct, frozen=True, tag=True):
@@ -163,7 +168,9 @@ class Vectors(msgspec.Struct, frozen=True, tag=True):
 
 
 class Finished(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """All of a request is complete. The seconds are those of its slowest part, measured at the engine."""
+    """All of a request is complete. The seconds are those of its slowest part, measured at the engine;
+    0 for an answer that was gone on with.
+    """
 
     id: int
     prompt_tokens: int
@@ -195,6 +202,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     tools: str  # the family of its tool calls, or empty
     thinking: bool
     embeddings: bool
+    template_bytes: int = 0  # of its chat templates
 
 
 class ModelChanged(msgspec.Struct, frozen=True, tag=True):

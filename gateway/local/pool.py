@@ -18,12 +18,11 @@ import msgspec
 
 from gateway.backend import AttemptFailed, Call
 from gateway.config import Local
-from gateway.errors import RequestError
 from gateway.failover.outcome import Failure, Outcome
 from gateway.local.catalog import Catalog
 from gateway.local.child import EngineChild
 from gateway.local.engine.thread import EngineThread
-from gateway.local.fields import Unsupported
+from gateway.local.forecast import Forecast
 from gateway.local.host import Host
 from gateway.local.mailbox import (
     Accepted,
@@ -35,10 +34,12 @@ from gateway.local.mailbox import (
     ModelFolder,
 )
 from gateway.local.memory import footprint, machine_bytes
-from gateway.local.options import Asked
-from gateway.local.paths import PATHS, read_body, reader_of
+from gateway.local.outlook import Outlook
+from gateway.local.paths import reader_of
+from gateway.local.prompt import given_tokens
+from gateway.local.reading import Bodies, failed, model_of
 from gateway.local.reply import LocalReply
-from gateway.local.request import Generate, Work
+from gateway.local.request import Generate, Work, traced
 from gateway.local.residents import Residents, State
 from gateway.local.scheduler import Full, Scheduler
 from gateway.local.settings import Choices, engine_settings
@@ -46,7 +47,6 @@ from gateway.local.speed import Speed, Speeds
 from gateway.local.trial import trial
 from gateway.local.worker import Deliver, Ticket
 
-_BIG_BODY = 128 * 1024  # larger ones are read in a thread
 _TEND_S = 1.0
 _GIB = 1024**3
 
@@ -103,6 +103,17 @@ class LocalPool:
             keep_alive_s=config.keep_alive_s,
             grown=self._grown,
         )
+        self._outlook = Outlook(
+            lambda: self._host,
+            self._scheduler,
+            self._residents,
+            self._speeds,
+            limit_bytes=self._limit_bytes,
+            default_max_tokens=config.default_max_tokens,
+            one_each=one_each,
+        )
+        self._bodies = Bodies()
+        self._body_bytes: dict[int, int] = {}  # by ticket
         self._choices = Choices(config)
         self._refreshing: asyncio.Task[Any] | None = None
         self._tending: asyncio.Task[None] | None = None
@@ -128,7 +139,7 @@ class LocalPool:
         folder = await self._named(name)
         if not await self._residents.unload(folder.path):
             message = f"{name} is in use; stop what uses it, or wait"
-            raise _failed(Outcome.OVERLOADED, message, 409, code="model_in_use")
+            raise failed(Outcome.OVERLOADED, message, 409, code="model_in_use")
         return self._seen(folder)
 
     async def find(self, name: str) -> LocalModel:
@@ -207,6 +218,28 @@ class LocalPool:
         folder = self._catalog.models.get(name)
         return 0 if folder is None else self._scheduler.waiting(folder.path)
 
+    async def forecast(
+        self, call_path: str, model: str | None, body: bytes | None, *, limit_s: float | None = None
+    ) -> Forecast:
+        """What would become of this call if it came now; `limit_s` is when its first token is wanted.
+
+        `body` None is one that is streamed. Never raises AttemptFailed: what it would say is in the result.
+        """
+        try:
+            folder = await self._find(self._check_call("POST", call_path, model))
+            asked = await self._bodies.foresee(call_path, body)
+        except AttemptFailed as error:
+            return Forecast(failure=error.failure, retry_after_s=error.failure.retry_after_s)
+        self._tend_on()
+        return await self._outlook.forecast(folder, asked.work, len(body or b""), limit_s)
+
+    def outlook(self, name: str) -> dict[str, Any]:
+        """What may be expected of a model now, as JSON for display; empty where it is not known."""
+        folder = self._catalog.models.get(name)
+        if folder is None or not self._config.enabled:
+            return {}
+        return self._outlook.plain(self._choices.of(folder, self._catalog.models))
+
     def stats(self) -> dict[str, Any]:
         """Figures for status and metrics; cheap."""
         counters = self._host.counters()
@@ -236,11 +269,15 @@ class LocalPool:
 
     async def open(self, call: Call, *, deadline: float) -> LocalReply:
         """Admit the request, wait until its model is there and its prompt fits, give the reply."""
-        name = self._check_call(call)
+        name = self._check_call(call.method, call.path, call.model)
         folder = await self._find(name)
-        asked = await self._read(call)
+        data = call.body.data if call.body is not None else b""
+        asked = await self._bodies.take(call.path, data)
         await self._residents.room(folder, deadline)
-        ticket = self._enter(folder, asked.work)
+        work = traced(asked.work, keep=call.keep, resume=call.resume)
+        ticket = self._enter(folder, work)
+        if given_tokens(asked.work) is None:
+            self._body_bytes[ticket.id] = len(data or b"")
         try:
             async with asyncio.timeout_at(deadline):
                 await ticket.until(Accepted)
@@ -259,47 +296,18 @@ class LocalPool:
         ticket = self._host.ticket(folder, work.rows)
         place = self._scheduler.admit(folder.path, ticket.id, time.monotonic(), places=ticket.rows)
         if isinstance(place, Full):
-            raise AttemptFailed(
-                Failure(
-                    outcome=Outcome.OVERLOADED,
-                    message=f"the queue of local model {folder.name} is full ({place.waiting} wait)",
-                    status=503,
-                    code="queue_full",
-                    retry_after_s=place.retry_after_s,
-                )
-            )
+            raise AttemptFailed(place.failure(folder.name))
         self._residents.claim(folder)
         self._tend_on()
         self._host.submit(ticket, work)
         return ticket
 
-    def _check_call(self, call: Call) -> str:
+    def _check_call(self, method: str, path: str, model: str | None) -> str:
         if self._closed:
-            raise _failed(Outcome.OVERLOADED, "the gateway is shutting down", 503)
+            raise failed(Outcome.OVERLOADED, "the gateway is shutting down", 503)
         if not self._config.enabled:
-            raise _failed(Outcome.MODEL_MISSING, "local models are switched off (local.enabled)", 404)
-        if call.path not in PATHS or call.method != "POST":
-            message = f"local models don't answer {call.method} {call.path}"
-            raise _failed(Outcome.UNSUPPORTED, message, 400, code="unsupported_path")
-        if not call.model:
-            message = "model is missing; name a model"
-            raise _failed(
-                Outcome.CLIENT_FAULT, message, 400, code="missing_required_parameter", param="model"
-            )
-        return call.model
-
-    async def _read(self, call: Call) -> Asked:
-        data = call.body.data if call.body is not None else b""
-        read = partial(read_body, call.path)
-        try:
-            if data is None:
-                raise Unsupported("body", "a body that is streamed can't be answered by a local model")
-            if len(data) > _BIG_BODY:
-                return await asyncio.to_thread(read, data)
-            return read(data)
-        except RequestError as error:
-            outcome = Outcome.UNSUPPORTED if isinstance(error, Unsupported) else Outcome.CLIENT_FAULT
-            raise _failed(outcome, str(error), error.status, code=error.code, param=error.param) from error
+            raise failed(Outcome.MODEL_MISSING, "local models are switched off (local.enabled)", 404)
+        return model_of(method, path, model)
 
     async def _find(self, name: str) -> ModelFolder:
         """The folder of `name`; the disk is asked again when it may have changed."""
@@ -309,7 +317,7 @@ class LocalPool:
             found = (await asyncio.to_thread(self._catalog.refresh)).get(name)
         if found is None:
             message = f"there is no local model {name!r}; `mlx-gateway models list` shows them"
-            raise _failed(Outcome.MODEL_MISSING, message, 404, code="model_not_found", param="model")
+            raise failed(Outcome.MODEL_MISSING, message, 404, code="model_not_found", param="model")
         return self._choices.of(found, self._catalog.models)
 
     async def _named(self, name: str) -> ModelFolder:
@@ -358,29 +366,32 @@ class LocalPool:
         while True:
             await asyncio.sleep(min(_TEND_S, self._config.keep_alive_s or _TEND_S))
             self._residents.tend()
+            self._host.tidy(self._residents.known)
 
     # --- worker.Listener --------------------------------------------------------------------
+
+    # A ticket without rows is a count: it takes no place, and its model need not be there.
 
     def began(self, ticket: Ticket) -> None:
         self._scheduler.began(ticket.model.path, ticket.id, time.monotonic())
 
     def finished(self, ticket: Ticket, event: Finished) -> None:
-        self._speeds.learn(ticket.model.fingerprint, event, ticket.rows)
+        if ticket.rows:
+            size = self._body_bytes.get(ticket.id, 0)
+            self._speeds.learn(ticket.model.fingerprint, event, ticket.rows, size)
 
     def ended(self, ticket: Ticket) -> None:
+        if not ticket.rows:
+            return
         self._scheduler.left(ticket.model.path, ticket.id, time.monotonic())
         self._residents.idle(ticket.model.path)
+        self._body_bytes.pop(ticket.id, None)
 
     def model_changed(self, event: ModelChanged) -> None:
         if event.facts is not None:
-            self._speeds.loaded(event.model.fingerprint, event.facts.load_s)
+            size = event.model.size_bytes + event.model.draft_bytes
+            self._speeds.loaded(event.model.fingerprint, event.facts.load_s, size)
         self._residents.changed(event)
 
     def engine_lost(self, path: str | None) -> None:
         self._residents.lost(path)
-
-
-def _failed(
-    outcome: Outcome, message: str, status: int, *, code: str | None = None, param: str | None = None
-) -> AttemptFailed:
-    return AttemptFailed(Failure(outcome=outcome, message=message, status=status, code=code, param=param))

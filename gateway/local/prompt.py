@@ -6,12 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.failover.outcome import Failure, Outcome
 from gateway.local.fields import Unsupported
-from gateway.local.request import Chat
+from gateway.local.request import Chat, Embed, Generate, Tokens, Work
 
 _PATHS = re.compile(r"(?:[A-Za-z]:)?[\\/][^\s'\"]+")
 # Rendered text per token; no tokenizer makes longer tokens. Text beyond this is too long for sure.
 MOST_CHARS_PER_TOKEN = 128
+CONTEXT_CODE = "context_length_exceeded"
 
 
 def template_args(
@@ -41,6 +43,51 @@ def far_too_long(prompt: Chat, context: int) -> bool:
     """Can these messages never fit? Said before a template is run: it may take quadratic time."""
     size = sum(len(message["content"]) for message in prompt.messages)
     return len(prompt.messages) > context or size > context * MOST_CHARS_PER_TOKEN
+
+
+def too_long(size: int | str, context: int, field: str) -> Failure:
+    """The refusal of a prompt that leaves no room for an answer."""
+    message = f"this model's context is {context} tokens and the prompt alone has {size}; shorten the {field}"
+    return Failure(
+        outcome=Outcome.CONTEXT_TOO_LONG,
+        message=message,
+        status=400,
+        code=CONTEXT_CODE,
+        param=field,
+    )
+
+
+def no_chat() -> Unsupported:
+    """The refusal of messages by a model that only goes on with texts."""
+    return Unsupported("messages", "this model has no chat template; it can't chat")
+
+
+def no_vectors(name: str) -> Unsupported:
+    """The refusal of inputs by a model that answers."""
+    return Unsupported("model", f"{name} makes no embeddings; it answers prompts")
+
+
+def field_of(work: Work) -> str:
+    """The field of the request that holds its prompts."""
+    match work:
+        case Generate():
+            return "messages" if isinstance(work.prompts[0], Chat) else "prompt"
+        case Embed():
+            return "input"
+        case _:
+            return field_of(work.work)
+
+
+def given_tokens(work: Generate | Embed) -> list[int] | None:
+    """The sizes of prompts that came as token ids; None where there are others among them."""
+    prompts = work.prompts if isinstance(work, Generate) else work.inputs
+    sizes = [len(prompt.tokens) for prompt in prompts if isinstance(prompt, Tokens)]
+    return sizes if len(sizes) == len(prompts) else None
+
+
+def longest(work: Generate | Embed, context: int) -> int:
+    """The most tokens that a prompt of this may have in this context: an answer needs one at least."""
+    return context if isinstance(work, Embed) else context - 1
 
 
 def shared_parts(messages: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -42,6 +42,14 @@ class LocalReply:
         self.framing = reader.framing
         self.headers: tuple[tuple[str, str], ...] = _EVENTS if self.framing is Framing.EVENTS else _JSON
 
+    @property
+    def trail(self) -> tuple[int, ...] | None:
+        """The tokens of the answer so far, for `Call.resume`: never fewer than the chunks are made of, but
+        for calls of tools. Also when the answer broke. None: they were not kept.
+        """
+        trail = self._ticket.trail
+        return None if trail is None else tuple(trail)
+
     def chunks(self) -> AsyncIterator[bytes]:
         return self._reader.items(self._ticket)
 

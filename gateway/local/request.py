@@ -93,6 +93,8 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     n: int = 1
     top_logprobs: int | None = None  # None: no log probabilities are asked for
     echo: bool = False
+    trail: bool = False  # tell the tokens; only of one answer
+    resume: tuple[int, ...] = ()  # what was said before; the answer begins with it and goes on
 
     @property
     def rows(self) -> int:
@@ -109,11 +111,19 @@ class Embed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """How many tokens would this prompt be?"""
+    """How many tokens would the prompts of this be, and would it be refused for them? No model is loaded
+    for an answer to that.
+    """
 
-    prompt: Prompt
-    tooling: Tooling = Tooling()
+    work: Generate | Embed
     rows: int = 0
 
 
 Work = Generate | Embed | Count
+
+
+def traced(work: Work, *, keep: bool, resume: tuple[int, ...]) -> Work:
+    """The same work, so that it can be gone on with, or goes on itself. Only one answer can be kept."""
+    if not isinstance(work, Generate) or not (keep or resume):
+        return work
+    return msgspec.structs.replace(work, trail=keep and work.rows == 1, resume=resume)

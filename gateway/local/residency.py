@@ -7,12 +7,13 @@ prompts that are kept, what was not foreseen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 
 _OVERHEAD = 1.1
 _HEADROOM_BYTES = 64 * 1024 * 1024
+_FORESEEN_TOKENS = 1024  # of an answer; most end long before their limit
 
 
 class Verdict(Enum):
@@ -51,6 +52,11 @@ def footprint(weight_bytes: int) -> int:
     return int(weight_bytes * _OVERHEAD) + _HEADROOM_BYTES
 
 
+def kv_bytes(token_bytes: int, prompt: int, limit: int) -> int:
+    """The memory that is set aside for an answer of at most `limit` tokens to a prompt of so many."""
+    return token_bytes * (prompt + min(limit, _FORESEEN_TOKENS))
+
+
 def decide(
     wanted: str,
     weight_bytes: int,
@@ -68,8 +74,7 @@ def decide(
     """
     there = list(occupants)
     needed = footprint(weight_bytes)
-    known = sum(footprint(one.weight_bytes) for one in there)
-    hard = max(known, grown_bytes - prompt_bytes)
+    hard = held(there, grown_bytes=grown_bytes, prompt_bytes=prompt_bytes)
     free = limit_bytes - hard
     if any(one.path == wanted for one in there):
         return Decision(Verdict.RESIDENT, needed, free)
@@ -86,6 +91,33 @@ def decide(
         return Decision(Verdict.NO_ROOM, needed, limit_bytes - hard)
     prompts = free - needed if prompt_bytes > free - needed else None
     return Decision(Verdict.LOAD, needed, free, tuple(evict), prompts)
+
+
+def soonest(
+    wanted: str,
+    weight_bytes: int,
+    occupants: Iterable[Occupant],
+    limit_bytes: int,
+    ends_s: Mapping[str, float],
+    *,
+    grown_bytes: int = 0,
+    prompt_bytes: int = 0,
+) -> float | None:
+    """When there will be room, if models in use may go at the times of `ends_s`; None: by no waiting."""
+    there = list(occupants)
+    for path, at_s in sorted(ends_s.items(), key=lambda item: item[1]):
+        there = [replace(one, busy=False) if one.path == path else one for one in there]
+        decision = decide(
+            wanted, weight_bytes, there, limit_bytes, grown_bytes=grown_bytes, prompt_bytes=prompt_bytes
+        )
+        if decision.verdict is Verdict.LOAD:
+            return at_s
+    return None
+
+
+def held(occupants: Iterable[Occupant], *, grown_bytes: int, prompt_bytes: int) -> int:
+    """The bytes that models take, or what was not foreseen; prompts that may go are not in it."""
+    return max(sum(footprint(one.weight_bytes) for one in occupants), grown_bytes - prompt_bytes)
 
 
 def expired(occupants: Iterable[Occupant], idle_s: dict[str, float], keep_alive_s: float) -> list[str]:

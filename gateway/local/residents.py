@@ -19,13 +19,15 @@ from gateway.backend import AttemptFailed
 from gateway.failover.outcome import Failure, Outcome
 from gateway.local.host import Host
 from gateway.local.mailbox import ModelChanged, ModelFacts, ModelFolder
-from gateway.local.residency import Decision, Occupant, Verdict, decide, expired
+from gateway.local.residency import Decision, Occupant, Verdict, decide, expired, held, soonest
 from gateway.local.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
 _FAILED_S = 60.0
 _PATIENCE_S = 15.0
+_LEAST_RETRY_S = 1.0
+_STILL_LOADING_S = 2.0  # one that nobody has asked anything yet
 _GIB = 1024**3
 
 State = Literal["cold", "loading", "ready", "failed"]
@@ -92,22 +94,32 @@ class Residents:
         """Is it in memory, or on its way there?"""
         return path in self._stays
 
+    def loading(self) -> list[Stay]:
+        """Those on their way; `idle_since` is when each was asked for."""
+        return [stay for stay in self._stays.values() if not stay.ready]
+
+    def weight_bytes(self) -> int:
+        """What the weights take of those that are ready."""
+        return sum(stay.facts.weight_bytes for stay in self._stays.values() if stay.facts is not None)
+
+    def displaced(self, folder: ModelFolder) -> tuple[str, ...]:
+        """The names of those that would go for it."""
+        return tuple(self._stays[path].folder.name for path in self.decide(folder).evict)
+
+    def foresee(self, folder: ModelFolder) -> float:
+        """Raise what `check` would after a wait of `room`, else give the seconds until there is room."""
+        if self.decide(folder).verdict is Verdict.NO_ROOM:
+            wait = self.room_s(folder)
+            if wait is not None and wait <= _PATIENCE_S:
+                self._check_lately(folder)
+                return wait
+        self.check(folder)
+        return 0.0
+
     def check(self, folder: ModelFolder) -> None:
         """Refuse at once what failed a moment ago or what does not fit into the memory."""
-        rest = self._host().tired(folder.path)
-        if rest > 0:
-            raise _refused(
-                Outcome.LOCAL_FAULT,
-                "the local engine failed several times and rests",
-                code="engine_failed",
-                retry_after_s=rest,
-            )
-        failed = self._failed.get(folder.path)
-        if failed is not None:
-            if failed.fingerprint == folder.fingerprint and time.monotonic() < failed.until:
-                raise AttemptFailed(failed.failure)
-            del self._failed[folder.path]
-        decision = self._decide(folder)
+        self._check_lately(folder)
+        decision = self.decide(folder)
         if decision.verdict in (Verdict.RESIDENT, Verdict.LOAD):
             return
         need, limit = decision.needed_bytes / _GIB, self._limit_bytes / _GIB
@@ -119,7 +131,48 @@ class Residents:
             f"{sentence}; {max(0.0, decision.free_bytes / _GIB):.1f} GiB are free, and the models in memory "
             "are in use or pinned"
         )
-        raise _refused(Outcome.OVERLOADED, message, code="memory_full")
+        wait = self.room_s(folder)
+        retry = None if wait is None else max(_LEAST_RETRY_S, wait)
+        raise _refused(Outcome.OVERLOADED, message, code="memory_full", retry_after_s=retry)
+
+    def decide(self, folder: ModelFolder) -> Decision:
+        """What is to be done about a model that is asked for now."""
+        if folder.path in self._stays:
+            return Decision(Verdict.RESIDENT, 0, 0)
+        return decide(
+            folder.path,
+            folder.size_bytes + folder.draft_bytes,
+            self._occupants(),
+            self._limit_bytes,
+            grown_bytes=self._grown(),
+            prompt_bytes=self._host().counters().prompt_cache_bytes,
+        )
+
+    def room_s(self, folder: ModelFolder) -> float | None:
+        """How long until there is room for it, if others end as is usual; None where waiting is no help."""
+        now = time.monotonic()
+        ends: dict[str, float] = {}
+        for path, stay in self._stays.items():
+            if self._busy(path):
+                loading = 0.0 if stay.ready else _STILL_LOADING_S
+                ends[path] = max(loading, self._scheduler.ends_s(path, now))
+        grown, prompts = self._grown(), self._host().counters().prompt_cache_bytes
+        size = folder.size_bytes + folder.draft_bytes
+        return soonest(
+            folder.path,
+            size,
+            self._occupants(),
+            self._limit_bytes,
+            ends,
+            grown_bytes=grown,
+            prompt_bytes=prompts,
+        )
+
+    def free_bytes(self) -> int:
+        """What models may still take of the limit."""
+        prompts = self._host().counters().prompt_cache_bytes
+        taken = held(self._occupants(), grown_bytes=self._grown(), prompt_bytes=prompts)
+        return max(0, self._limit_bytes - taken)
 
     async def room(self, folder: ModelFolder, deadline: float) -> None:
         """Wait a while where the models in memory are in use: one of them may be done soon. What can't be
@@ -128,7 +181,7 @@ class Residents:
         until = min(deadline, asyncio.get_running_loop().time() + _PATIENCE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(until):
-                while self._decide(folder).verdict is Verdict.NO_ROOM:
+                while self.decide(folder).verdict is Verdict.NO_ROOM:
                     self._moved.clear()
                     await self._moved.wait()
 
@@ -140,7 +193,7 @@ class Residents:
         if stay is not None:
             stay.used = next(self._uses)
             return
-        decision = self._decide(folder)
+        decision = self.decide(folder)
         for path in decision.evict:
             log.info("unloading %s: %s needs its memory", self._stays[path].folder.name, folder.name)
             self._send_away(path)
@@ -227,17 +280,20 @@ class Residents:
 
     # --- inside -------------------------------------------------------------------------------
 
-    def _decide(self, folder: ModelFolder) -> Decision:
-        if folder.path in self._stays:
-            return Decision(Verdict.RESIDENT, 0, 0)
-        return decide(
-            folder.path,
-            folder.size_bytes + folder.draft_bytes,
-            self._occupants(),
-            self._limit_bytes,
-            grown_bytes=self._grown(),
-            prompt_bytes=self._host().counters().prompt_cache_bytes,
-        )
+    def _check_lately(self, folder: ModelFolder) -> None:
+        rest = self._host().tired(folder.path)
+        if rest > 0:
+            raise _refused(
+                Outcome.LOCAL_FAULT,
+                "the local engine failed several times and rests",
+                code="engine_failed",
+                retry_after_s=rest,
+            )
+        failed = self._failed.get(folder.path)
+        if failed is not None:
+            if failed.fingerprint == folder.fingerprint and time.monotonic() < failed.until:
+                raise AttemptFailed(failed.failure)
+            del self._failed[folder.path]
 
     def _occupants(self) -> list[Occupant]:
         return [

@@ -10,6 +10,8 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
+from gateway.failover.outcome import Failure, Outcome
+
 _WEIGHT = 0.25  # of the newest observation in the running mean
 _FIRST_GUESS_S = 2.0  # how long a place is held, before anything is known
 _LEAST_RETRY_S = 1.0
@@ -29,6 +31,16 @@ class Full:
     retry_after_s: float
     waiting: int
 
+    def failure(self, model: str) -> Failure:
+        """The refusal of a request to the model of this name."""
+        return Failure(
+            outcome=Outcome.OVERLOADED,
+            message=f"the queue of local model {model} is full ({self.waiting} wait)",
+            status=503,
+            code="queue_full",
+            retry_after_s=self.retry_after_s,
+        )
+
 
 @dataclass(slots=True)
 class _Line:
@@ -42,6 +54,11 @@ class _Line:
     @property
     def places(self) -> int:
         return sum(self.waiting.values()) + sum(places for places, _ in self.running.values())
+
+    @property
+    def usual_s(self) -> float:
+        """How long a place is held."""
+        return _FIRST_GUESS_S if self.held_s is None else self.held_s
 
 
 class Scheduler:
@@ -60,14 +77,22 @@ class Scheduler:
         """Take the request into the line of `model`, if there is room. One that comes to an empty line is
         always taken, however many places it wants.
         """
+        full = self.full(model, now, places=places)
+        if full is not None:
+            return full
         line = self._lines.setdefault(model, _Line(self._places))
-        inside = line.places
-        if inside and inside + places > line.width + self._max_queue:
-            retry = max(_LEAST_RETRY_S, _wait_s(line, now, behind=False))
-            return Full(retry_after_s=retry, waiting=max(0, inside - line.width))
         wait = _wait_s(line, now)
         line.waiting[number] = places
         return Admitted(wait)
+
+    def full(self, model: str, now: float, *, places: int = 1) -> Full | None:
+        """What `admit` would refuse this with, if it did."""
+        line = self._lines.get(model)
+        inside = 0 if line is None else line.places
+        if line is None or not inside or inside + places <= line.width + self._max_queue:
+            return None
+        retry = max(_LEAST_RETRY_S, _wait_s(line, now, behind=False))
+        return Full(retry_after_s=retry, waiting=max(0, inside - line.width))
 
     def began(self, model: str, number: int, now: float) -> None:
         """The request has its place in the batch."""
@@ -90,6 +115,21 @@ class Scheduler:
         line = self._lines.get(model)
         return 0.0 if line is None else _wait_s(line, now)
 
+    def ends_s(self, model: str, now: float) -> float:
+        """When all that is in this line now will probably be over."""
+        line = self._lines.get(model)
+        if line is None or not line.places:
+            return 0.0
+        free, behind = _played(line, now)
+        for _ in range(behind):
+            heapq.heapreplace(free, free[0] + line.usual_s)
+        return max(free)
+
+    def width(self, model: str) -> int:
+        """The places of its batch."""
+        line = self._lines.get(model)
+        return self._places if line is None else line.width
+
     def waiting(self, model: str) -> int:
         """How many places are waited for."""
         line = self._lines.get(model)
@@ -107,18 +147,24 @@ class Scheduler:
 
 
 def _wait_s(line: _Line, now: float, *, behind: bool = True) -> float:
-    """Play it through: each place is free when its holder has had it for as long as is usual, and then
-    the next in line takes it. With `behind`, until a newcomer has one; without, until the next is free.
+    """With `behind`, how long until a newcomer has a place; without, until the next one is free."""
+    free, before = _played(line, now)
+    for _ in range(before if behind else 0):
+        heapq.heapreplace(free, free[0] + line.usual_s)
+    return free[0]
+
+
+def _played(line: _Line, now: float) -> tuple[list[float], int]:
+    """When each place is free, as a heap, and how many are waited for. Each is free when its holder has had
+    it for as long as is usual, and then the next in line takes it.
     """
-    held = _FIRST_GUESS_S if line.held_s is None else line.held_s
+    held = line.usual_s
     free = [0.0] * max(0, line.width - line.places)
     for places, since in line.running.values():
         # One that has taken longer than usual will take a while longer.
         free += [max(held - (now - since), held / 4)] * places
-    begun = min(line.width - len(free), sum(line.waiting.values()))
-    free += [held] * max(0, begun)  # admitted, and about to begin
+    waiting = sum(line.waiting.values())
+    begun = max(0, min(line.width - len(free), waiting))
+    free += [held] * begun  # admitted, and about to begin
     heapq.heapify(free)
-    if behind:
-        for _ in range(sum(line.waiting.values()) - max(0, begun)):
-            heapq.heapreplace(free, free[0] + held)
-    return free[0]
+    return free, waiting - begun

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 _WEIGHT = 0.2  # of the newest observation in the running mean
 _LEAST_PROMPT = 32  # tokens; fewer say more of the step than of the speed
 _LEAST_ANSWER = 8
+_LEAST_BODY = 256  # bytes; of fewer, most are not text
+_LEAST_LOAD_BYTES = 64 * 1024 * 1024  # smaller models say nothing of the disk
 _MOST = 500  # models that are remembered
 
 
@@ -24,10 +26,14 @@ class Speed(msgspec.Struct):
     decode_tps: float | None = None
     load_s: float | None = None
     answers: int = 0
+    bytes_per_token: float | None = None  # of a request's whole body
+    size_bytes: int = 0  # on disk, when `load_s` was measured
 
-    def learn(self, event: Finished, rows: int) -> None:
-        """Take in a finished request."""
+    def learn(self, event: Finished, rows: int, body_bytes: int = 0) -> None:
+        """Take in a finished request. `body_bytes` is the size of its body, 0 where that is not text."""
         self.answers += 1
+        if body_bytes >= _LEAST_BODY and event.prompt_tokens > 0:
+            self.bytes_per_token = _mean(self.bytes_per_token, body_bytes / event.prompt_tokens)
         computed = event.prompt_tokens - event.cached_tokens
         if rows == 1 and computed >= _LEAST_PROMPT and event.prefill_s > 0:
             self.prefill_tps = _mean(self.prefill_tps, computed / event.prefill_s)
@@ -48,13 +54,22 @@ class Speeds:
         """What is known of a model; reading it changes nothing."""
         return self._known.get(fingerprint, Speed())
 
-    def learn(self, fingerprint: str, event: Finished, rows: int) -> None:
-        self._known.setdefault(fingerprint, Speed()).learn(event, rows)
+    def learn(self, fingerprint: str, event: Finished, rows: int, body_bytes: int = 0) -> None:
+        self._known.setdefault(fingerprint, Speed()).learn(event, rows, body_bytes)
         self._changed = True
 
-    def loaded(self, fingerprint: str, seconds: float) -> None:
-        self._known.setdefault(fingerprint, Speed()).load_s = round(seconds, 3)
+    def loaded(self, fingerprint: str, seconds: float, size_bytes: int = 0) -> None:
+        speed = self._known.setdefault(fingerprint, Speed())
+        speed.load_s, speed.size_bytes = round(seconds, 3), size_bytes
         self._changed = True
+
+    def load_rate(self) -> float | None:
+        """Bytes per second at which models came into memory here; None: not known yet."""
+        sizes = seconds = 0.0
+        for speed in self._known.values():
+            if speed.load_s and speed.size_bytes >= _LEAST_LOAD_BYTES:
+                sizes, seconds = sizes + speed.size_bytes, seconds + speed.load_s
+        return sizes / seconds if seconds else None
 
     def read(self) -> None:
         """Remember what an earlier run has learnt. Blocks; what can't be read is learnt anew."""

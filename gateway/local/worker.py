@@ -35,7 +35,7 @@ from gateway.local.mailbox import (
     Submit,
     TicketEvent,
 )
-from gateway.local.request import Work
+from gateway.local.request import Generate, Work
 
 E = TypeVar("E")
 
@@ -48,17 +48,22 @@ _PARTING_S = 5.0
 
 
 class Ticket:
-    """One request at the engine, as the event loop sees it."""
+    """One request at the engine, as the event loop sees it. `trail` are the tokens of its answer so far,
+    if they are told: of all that was taken from here, and perhaps of more.
+    """
 
-    __slots__ = ("_events", "_wake", "id", "model", "over", "rows")
+    __slots__ = ("_events", "_wake", "id", "model", "over", "rows", "trail")
 
     def __init__(self, number: int, model: ModelFolder, rows: int) -> None:
         self.id, self.model, self.rows = number, model, rows
         self.over = False  # no event will follow
+        self.trail: list[int] | None = None
         self._events: deque[TicketEvent] = deque()
         self._wake = asyncio.Event()
 
     def put(self, event: TicketEvent) -> None:
+        if self.trail is not None and isinstance(event, Delta):
+            self.trail += event.tokens
         self._events.append(event)
         self._wake.set()
 
@@ -83,7 +88,7 @@ class Ticket:
         events = self._events
         if not events:
             return first
-        parts, probs = [first.text], first.probs
+        parts, probs, tokens = [first.text], first.probs, list(first.tokens)
         while (
             events
             and isinstance(after := events[0], Delta)
@@ -92,8 +97,9 @@ class Ticket:
         ):
             parts.append(after.text)
             probs += after.probs
+            tokens += after.tokens
             events.popleft()
-        return Delta(first.id, "".join(parts), first.reasoning, first.choice, probs)
+        return Delta(first.id, "".join(parts), first.reasoning, first.choice, probs, tuple(tokens))
 
 
 class Listener(Protocol):
@@ -143,6 +149,16 @@ class Worker:
         return max(0.0, self._losses[-1] + _REST_S - time.monotonic())
 
     @property
+    def running(self) -> bool:
+        """Is there an engine?"""
+        return self._engine is not None
+
+    @property
+    def spare(self) -> bool:
+        """Is nothing asked of its engine?"""
+        return not self._tickets
+
+    @property
     def pid(self) -> int | None:
         """The process that its engine has for itself, if any."""
         return self._engine.pid if self._engine is not None else None
@@ -162,6 +178,8 @@ class Worker:
 
     def submit(self, ticket: Ticket, work: Work) -> None:
         self._tickets[ticket.id] = ticket
+        if isinstance(work, Generate) and work.trail:
+            ticket.trail = list(work.resume)
         self.post(Submit(ticket.id, ticket.model, work))
 
     def post(self, command: Command) -> None:

@@ -26,6 +26,7 @@ class Trail:
     rule: str
     attempts: str
     served_by: str | None = None
+    changed: tuple[str, ...] = ()  # what of the request was left out or converted for who served
     local_only: bool = False
     total_ms: float = 0.0
 
@@ -36,6 +37,8 @@ class Trail:
             yield "x-gateway-served-by", self.served_by
         if self.attempts:
             yield "x-gateway-attempts", self.attempts
+        if self.changed:
+            yield "x-gateway-changed", ", ".join(self.changed)
         if self.local_only:
             yield "x-gateway-locality", "local-only"
         yield "server-timing", f"gateway;dur={self.total_ms:.1f}"

@@ -27,6 +27,7 @@ from gateway.wire.whole import check_whole
 
 _log = logging.getLogger(__name__)
 _HELD_LIMIT = 1 << 20
+_KEPT_LIMIT = 16 << 20
 
 
 class Attempt:
@@ -43,10 +44,12 @@ class Attempt:
         self.body: bytes | None = None  # a whole reply, complete and checked
         self.held: list[bytes] = []  # relayable parts that came before the commit
         self.ended = False  # the stream's terminal event is among what is held
+        self.record: list[bytes] | None = [] if call.keep else None  # all that was handed on, framed
         self._backend = backend
         self._reply_limit = reply_limit
         self._chunks: AsyncIterator[bytes] | None = None
         self._late: Failure | None = None  # an error that stood behind the first content
+        self._kept = 0
         self._told: Usage | None = None  # what a whole reply said of its tokens
 
     @property
@@ -58,6 +61,11 @@ class Attempt:
     def is_events(self) -> bool:
         """Is each part the data of one event, rather than bytes that are framed already?"""
         return self.reply is not None and self.reply.framing is Framing.EVENTS
+
+    @property
+    def comments_are_safe(self) -> bool:
+        """May a comment be put between the parts?"""
+        return self.watch is not None and self.watch.comments_are_safe
 
     async def until_content(self, api: Api, *, deadline: float) -> Event:
         """Open the call and read on until there is something of an answer, or none will come."""
@@ -108,6 +116,7 @@ class Attempt:
                 if seen.ended:
                     self.ended = True
                 if seen.relay:
+                    self._keep(seen.relay)
                     yield seen.relay
                 if seen.error is not None:
                     raise AttemptFailed(_of_wire(seen.error))
@@ -117,6 +126,7 @@ class Attempt:
             raise AttemptFailed(self._failure_of(error)) from error
         seen = watch.finish()
         if seen.relay:
+            self._keep(seen.relay)
             yield seen.relay
         if seen.error is not None:
             raise AttemptFailed(_of_wire(seen.error))
@@ -151,6 +161,7 @@ class Attempt:
             seen = watch.feed_event(chunk) if events else watch.feed(chunk)
             if seen.relay:
                 self.held.append(seen.relay)
+                self._keep(seen.relay)
                 size += len(seen.relay)
             if seen.content or seen.ended:
                 # An error behind the content, in the same chunk, is met after the commit.
@@ -168,6 +179,16 @@ class Attempt:
             self.held.append(seen.relay)
         self.ended = True
         return None
+
+    def _keep(self, part: bytes) -> None:
+        """Remember what the client gets, in case somebody has to go on with it; not without end."""
+        if self.record is None:
+            return
+        self._kept += len(part)
+        if self._kept > _KEPT_LIMIT:
+            self.record = None
+        else:
+            self.record.append(b"data: " + part + b"\n\n" if self.is_events else part)
 
     async def _whole(self, api: Api) -> Failure | None:
         assert self._chunks is not None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from gateway.backend import RequestBody
 from gateway.relay.upload import Upload
 from gateway.wire.api import Api
-from gateway.wire.body import JsonBody
+from gateway.wire.artefacts import mended
+from gateway.wire.body import JsonBody, read_json
 from gateway.wire.dialect import Dialect
 
 
@@ -52,6 +53,22 @@ class Inbound:
     @property
     def stream(self) -> bool:
         return isinstance(self.body, JsonBody) and self.body.stream
+
+    def without(self, what: str) -> tuple[bytes, str] | None:
+        """The body without what a target refused, and how to say that; None where it can't do without."""
+        return mended(self.api, self.body.data, what) if isinstance(self.body, JsonBody) else None
+
+    def body_without(self, model: str, refused: Sequence[str]) -> tuple[RequestBody | None, tuple[str, ...]]:
+        """The body for `model` without all that it refused, and what was left out of it in words."""
+        if not isinstance(self.body, JsonBody) or not refused:
+            return self.body_for(model), ()
+        data, said = self.body.data, []
+        for what in refused:
+            found = mended(self.api, data, what)
+            if found is not None:
+                data, words = found
+                said.append(words)
+        return replace(self, body=read_json(data)).body_for(model), tuple(said)
 
     def body_for(self, model: str) -> RequestBody | None:
         """The body with `model` in place of the name that came; the same bytes if it is that name."""

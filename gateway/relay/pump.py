@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
 from gateway.backend import AttemptFailed
 from gateway.failover.outcome import Failure
-from gateway.relay.attempt import Attempt
 from gateway.relay.pulse import Pulse
 from gateway.wire.sse import comment
 
@@ -45,6 +45,24 @@ def is_over(response: web.StreamResponse) -> bool:
     return response._eof_sent
 
 
+class Carried(Protocol):
+    """A committed answer: what is held of it, and what follows. `ended`: nothing follows any more."""
+
+    held: list[bytes]
+
+    @property
+    def is_events(self) -> bool:
+        """Is each part the data of one event, rather than bytes that are framed already?"""
+
+    @property
+    def ended(self) -> bool: ...
+
+    @property
+    def comments_are_safe(self) -> bool: ...
+
+    def rest(self) -> AsyncIterator[bytes]: ...
+
+
 class Pump:
     """Carries one committed attempt to the client."""
 
@@ -70,13 +88,13 @@ class Pump:
         if self._pulse is not None:
             self._pulse.interrupt(message)
 
-    async def carry(self, attempt: Attempt, response: web.StreamResponse) -> Failure | None:
+    async def carry(self, attempt: Carried, response: web.StreamResponse) -> Failure | None:
         """Send what is held and what follows. Returns why it broke, None for a clean end."""
         send = _send_events if attempt.is_events else _send_raw
         idle_s, heartbeat_s, write_s, deadline = self._limits
 
         def beat() -> None:
-            if attempt.watch is not None and attempt.watch.comments_are_safe:
+            if attempt.comments_are_safe:
                 task = asyncio.get_running_loop().create_task(_beat(response), name="heartbeat")
                 self._supervise(task)
 

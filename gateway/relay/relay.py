@@ -5,55 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from gateway.backend import Backend, Call
-from gateway.errors import RequestError
+from gateway.backend import AttemptFailed, Backend, Call
 from gateway.failover.breaker import Breakers
 from gateway.failover.budget import RetryBudget
-from gateway.failover.outcome import Failure, Outcome
-from gateway.failover.plan import Candidate, CredentialRef, Plan, make_plan
-from gateway.failover.policy import DEFAULT, Policy
+from gateway.failover.learnt import Learnt
+from gateway.failover.outcome import Outcome
+from gateway.failover.plan import Candidate
+from gateway.failover.policy import MidStream
 from gateway.failover.session import Session
-from gateway.local.paths import PATHS as LOCAL_PATHS
 from gateway.relay.book import CLIENT_LEFT, finished
 from gateway.relay.exchange import Exchange, Limits
 from gateway.relay.inbound import Inbound
+from gateway.relay.planner import LocalBackend, Planner, Way
 from gateway.relay.pump import ClientStuck
-from gateway.routing.rule import LOCAL
-from gateway.routing.table import Aim, Route
-from gateway.snapshot import AuthStyle, Credential, Snapshot
+from gateway.snapshot import Credential, Snapshot
 from gateway.telemetry import metrics
 from gateway.telemetry.access import access
 from gateway.telemetry.finished import Finished
+from gateway.wire.body import JsonBody
+from gateway.wire.needs import needs_of
 
-
-class LocalBackend(Backend, Protocol):
-    """The local pool as the relay sees it."""
-
-    async def look(self) -> None:
-        """Read the disk as it is now."""
-
-    def knows(self, name: str) -> bool: ...
-
-    def queued(self, name: str) -> int:
-        """Requests that wait for a place at this model."""
-
-    def wait_s(self, name: str) -> float:
-        """How long one more would probably wait."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """Where a request may go: the route its name resolved to, and the plan under its policy."""
-
-    route: Route
-    policy: Policy
-    plan: Plan
+# What a target says of a request that it won't take may hold for the next one too.
+_TEACHES = (Outcome.CONTEXT_TOO_LONG, Outcome.UNSUPPORTED, Outcome.CLIENT_FAULT)
 
 
 class Relay:
@@ -65,25 +42,28 @@ class Relay:
         snapshot: Callable[[], Snapshot],
         local: LocalBackend | None,
         cloud: Backend,
+        planner: Planner,
         breakers: Breakers,
+        learnt: Learnt,
         budget: RetryBudget,
         limits: Limits,
-        default_upstream: str,
         note: Callable[[Finished], None] = lambda _: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._snapshot = snapshot
         self._local = local
         self._cloud = cloud
+        self.planner = planner
         self._breakers = breakers
+        self._learnt = learnt
         self._budget = budget
         self._limits = limits
-        self._default_upstream = default_upstream
         self._note = note
         self._jitter = jitter
         self._live: set[Exchange] = set()
         self._emptied = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._warming: set[str] = set()  # local models that are loaded for requests to come
 
     @property
     def in_flight(self) -> int:
@@ -105,12 +85,8 @@ class Relay:
     async def answer(self, request: web.Request, inbound: Inbound) -> web.StreamResponse:
         """Answer one request, by whatever target its rule and the state of the world allow."""
         snapshot = self._snapshot()
-        way = self.way(inbound, snapshot)
-        if self._local is not None and any(
-            a.backend == LOCAL and not self._local.knows(a.model) for a in way.route.aims
-        ):
-            await self._local.look()  # it may have been put there a moment ago
-            way = self.way(inbound, snapshot)
+        way = await self.planner.way(inbound, snapshot)
+        self._warm(way)
         now = asyncio.get_running_loop().time()
         session = Session(
             way.plan,
@@ -128,7 +104,7 @@ class Relay:
             session,
             rule=way.route.rule.pattern if way.route.rule is not None else "-",
             limits=self._limits,
-            call_for=lambda candidate: self._call_for(inbound, snapshot, candidate),
+            call_for=lambda candidate, mend: self._call_for(inbound, snapshot, candidate, way, mend),
             supervise=self._supervise,
         )
         self._live.add(exchange)
@@ -146,80 +122,38 @@ class Relay:
             self._live.discard(exchange)
             if not self._live:
                 self._emptied.set()
-            done = finished(exchange, status, asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            self._learn(inbound, session, now)
+            done = finished(exchange, status, now)
             metrics.ended(done)
             access(done)
             self._note(done)
         return response
 
-    def way(self, inbound: Inbound, snapshot: Snapshot) -> Way:
-        """Plan a request without doing anything; `explain` asks the same."""
-        route = self._route(inbound, snapshot)
-        policy = snapshot.policies.get(route.policy_name, DEFAULT)
-        if inbound.upstream is not None:
-            route = Route(route.name, None, (Aim(inbound.upstream, inbound.model or ""),))
-        now = asyncio.get_running_loop().time()
-        plan = make_plan(
-            route.aims,
-            policy,
-            credentials=_refs(route.aims, snapshot),
-            unusable=lambda aim: self._unusable(aim, policy, inbound, snapshot),
-            judge=lambda key: self._breakers.judge(key, now),
-        )
-        return Way(route=route, policy=policy, plan=plan)
+    def _warm(self, way: Way) -> None:
+        """Load what is passed by for now because it is not loaded: the next request finds it there."""
+        if len(way.plan.candidates) < 2:
+            return
+        for candidate in way.plan.candidates:
+            forecast = way.forecasts.get(candidate.model) if candidate.late and candidate.is_local else None
+            if forecast is not None and forecast.load_s > 0 and candidate.model not in self._warming:
+                self._warming.add(candidate.model)
+                self._supervise(asyncio.create_task(self._load(candidate.model), name="warm"))
 
-    def _route(self, inbound: Inbound, snapshot: Snapshot) -> Route:
-        if inbound.model is not None:
-            return snapshot.rules.resolve(inbound.model)
-        upstream = inbound.upstream or self._default_upstream
-        if not upstream:
-            raise RequestError(
-                "this request names no model; set routing.default_upstream to send such requests to "
-                "an upstream, or use /upstreams/NAME/v1/...",
-                status=400,
-                code="model_required",
-                param="model",
-            )
-        return Route("", None, (Aim(upstream, ""),))
+    async def _load(self, model: str) -> None:
+        assert self._local is not None
+        try:
+            await self._local.load(model)
+        except AttemptFailed:
+            pass  # the pool has logged it, and says so to whoever asks next
+        finally:
+            self._warming.discard(model)
 
-    def _unusable(self, aim: Aim, policy: Policy, inbound: Inbound, snapshot: Snapshot) -> Failure | None:
-        if aim.backend == LOCAL:
-            return self._unusable_local(aim, policy, inbound)
-        upstream = snapshot.upstreams.get(aim.backend)
-        if upstream is None or not upstream.enabled:
-            state = "disabled" if upstream is not None else "not defined"
-            return _failure(Outcome.MODEL_MISSING, f"the upstream {aim.backend} is {state}")
-        # Who names the upstream, or no model, knows what it speaks: some speak both, on paths of their own.
-        chosen = inbound.upstream is not None or inbound.model is None
-        if upstream.dialect is not inbound.dialect and not chosen:
-            return _failure(
-                Outcome.UNSUPPORTED,
-                f"{aim.backend} speaks the {upstream.dialect} dialect and {inbound.path} the "
-                f"{inbound.dialect} one; this release does not translate between them",
-            )
-        return None
-
-    def _unusable_local(self, aim: Aim, policy: Policy, inbound: Inbound) -> Failure | None:
-        if self._local is None:
-            return _failure(Outcome.MODEL_MISSING, "local models are switched off (local.enabled)")
-        if not self._local.knows(aim.model):
-            return _failure(
-                Outcome.MODEL_MISSING,
-                f"there is no local model {aim.model!r}; `mlx-gateway models list` shows those there are",
-            )
-        if inbound.path not in LOCAL_PATHS or inbound.method != "POST":
-            return _failure(Outcome.UNSUPPORTED, f"local models don't answer {inbound.method} {inbound.path}")
-        wait_s = self._local.wait_s(aim.model)
-        full = wait_s > 0 and self._local.queued(aim.model) >= policy.max_queue
-        if full or wait_s > policy.max_wait_s:
-            message = f"local model {aim.model} has about {wait_s:.0f} s of work before this request"
-            return Failure(
-                outcome=Outcome.OVERLOADED, message=message, status=503, retry_after_s=max(1.0, wait_s)
-            )
-        return None
-
-    def _call_for(self, inbound: Inbound, snapshot: Snapshot, candidate: Candidate) -> tuple[Backend, Call]:
+    def _call_for(
+        self, inbound: Inbound, snapshot: Snapshot, candidate: Candidate, way: Way, mend: Sequence[str]
+    ) -> tuple[Backend, Call]:
         local = candidate.is_local
+        body, changed = inbound.body_without(candidate.model, mend)
         upstream = None if local else snapshot.upstreams[candidate.backend]
         call = Call(
             request_id=inbound.request_id,
@@ -228,33 +162,32 @@ class Relay:
             query=inbound.query,
             dialect=inbound.dialect,
             headers=inbound.headers,
-            body=inbound.body_for(candidate.model),
+            body=body,
             model=candidate.model or None,
             stream=inbound.stream,
             upstream=upstream,
             credential=_credential(candidate, snapshot),
+            keep=inbound.stream and way.policy.mid_stream is MidStream.CONTINUE,
+            changed=changed,
+            local_only=way.plan.local_only,
         )
         backend = self._local if local else self._cloud
         assert backend is not None
         return backend, call
 
+    def _learn(self, inbound: Inbound, session: Session, now: float) -> None:
+        """What a target said it can't do is remembered, so that the next request like it goes elsewhere."""
+        for record in session.attempts:
+            failure = record.failure
+            if failure is None or failure.outcome not in _TEACHES or record.candidate.is_local:
+                continue
+            if isinstance(inbound.body, JsonBody):
+                needs = needs_of(inbound.api, inbound.body.data)
+                self._learnt.note(record.candidate.backend, record.candidate.model, failure, needs, now)
+
     def _supervise(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _refs(aims: Sequence[Aim], snapshot: Snapshot) -> Mapping[str, Sequence[CredentialRef]]:
-    """The usable credentials of each upstream; one that asks for none gets an empty place."""
-    refs: dict[str, Sequence[CredentialRef]] = {}
-    for aim in aims:
-        upstream = snapshot.upstreams.get(aim.backend)
-        if upstream is None:
-            continue
-        known = [c for c in snapshot.credentials.get(aim.backend, ()) if c.enabled]
-        if not known and upstream.auth is AuthStyle.NONE:
-            continue
-        refs[aim.backend] = [CredentialRef(c.id, c.name, c.version) for c in known]
-    return refs
 
 
 def _credential(candidate: Candidate, snapshot: Snapshot) -> Credential | None:
@@ -262,7 +195,3 @@ def _credential(candidate: Candidate, snapshot: Snapshot) -> Credential | None:
         if credential.id == candidate.credential_id:
             return credential
     return None
-
-
-def _failure(outcome: Outcome, message: str) -> Failure:
-    return Failure(outcome=outcome, message=message)

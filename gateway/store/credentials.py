@@ -12,6 +12,8 @@ from gateway.store.models import CredentialRow
 from gateway.store.names import check_name, check_new
 from gateway.store.secrets import Secret, hint_of
 
+_WEIGHT = (1, 1000)
+
 
 def find(change: Change, upstream: str, name: str) -> Credential:
     """The credential; MissingError when the upstream has none of that name."""
@@ -24,7 +26,7 @@ def find(change: Change, upstream: str, name: str) -> Credential:
     raise MissingError(f"the upstream {upstream!r} has no credential {name!r}; known: {known}")
 
 
-def add(change: Change, upstream: str, name: str, secret: Secret) -> Credential:
+def add(change: Change, upstream: str, name: str, secret: Secret, *, weight: int = 1) -> Credential:
     """Seal a secret for an upstream. The row comes first, because the seal is bound to its id."""
     owner = upstreams.find(change, upstream)
     if owner.auth is AuthStyle.NONE:
@@ -33,11 +35,18 @@ def add(change: Change, upstream: str, name: str, secret: Secret) -> Credential:
             f"if it wants one: mlx-gateway upstreams set {upstream} --auth bearer"
         )
     check_name(name, "credential")
+    _check_weight(weight)
     held = change.before.credentials.get(upstream, ())
     check_new(name, [credential.name for credential in held], f"credential of {upstream}")
     _make_master_key(change)
     row = CredentialRow.create(
-        upstream=upstream, name=name, version=1, hint=hint_of(secret), sealed=b"", enabled=True
+        upstream=upstream,
+        name=name,
+        version=1,
+        hint=hint_of(secret),
+        sealed=b"",
+        enabled=True,
+        weight=weight,
     )
     credential = Credential(
         id=row.id,
@@ -47,18 +56,28 @@ def add(change: Change, upstream: str, name: str, secret: Secret) -> Credential:
         base_url=owner.base_url,
         hint=hint_of(secret),
         sealed=b"",
+        weight=weight,
     )
     return _write(change, _sealed(change, credential, secret), action="add")
 
 
 def put(
-    change: Change, upstream: str, name: str, *, secret: Secret | None = None, enabled: bool | None = None
+    change: Change,
+    upstream: str,
+    name: str,
+    *,
+    secret: Secret | None = None,
+    enabled: bool | None = None,
+    weight: int | None = None,
 ) -> Credential:
-    """Give a credential a new secret, or switch it. A new secret is a new version, so that nothing
+    """Give a credential a new secret or weight, or switch it. A new secret is a new version, so that nothing
     remembered of the old one (a cached header, a refusal by the upstream) is held against it.
     """
     before = find(change, upstream, name)
     after = before if enabled is None else replace(before, enabled=enabled)
+    if weight is not None:
+        _check_weight(weight)
+        after = replace(after, weight=weight)
     if secret is not None:
         _make_master_key(change)
         after = replace(after, version=after.version + 1, hint=hint_of(secret))
@@ -72,6 +91,12 @@ def remove(change: Change, upstream: str, name: str) -> Credential:
     CredentialRow.delete().where(CredentialRow.id == credential.id).execute()
     change.record("credentials", f"{upstream}/{name}", "remove", before=dict(shown.credential(credential)))
     return credential
+
+
+def _check_weight(weight: int) -> None:
+    low, high = _WEIGHT
+    if not low <= weight <= high:
+        raise RefusedError(f"the weight must be {low} to {high}, not {weight}")
 
 
 def _make_master_key(change: Change) -> None:
@@ -95,6 +120,7 @@ def _write(
         hint=credential.hint,
         sealed=credential.sealed,
         enabled=credential.enabled,
+        weight=credential.weight,
     ).where(CredentialRow.id == credential.id).execute()
     change.record(
         "credentials",

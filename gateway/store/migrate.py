@@ -11,7 +11,7 @@ from gateway.errors import StoreError
 from gateway.store import sql
 
 # In order; the position is the version that a step leads to. Released steps are never edited.
-MIGRATIONS = ("m0001_first_tables", "m0002_requests")
+MIGRATIONS = ("m0001_first_tables", "m0002_requests", "m0003_standings")
 SCHEMA = len(MIGRATIONS)
 
 

@@ -96,6 +96,8 @@ class UpstreamRow(_Table):
     list_models = BooleanField()
     enabled = BooleanField()
     note = TextField()
+    abilities = TextField()  # JSON list of objects
+    spread = TextField()
 
     class Meta:
         table_name = "upstreams"
@@ -109,6 +111,7 @@ class CredentialRow(_Table):
     hint = TextField()
     sealed = BlobField()
     enabled = BooleanField()
+    weight = IntegerField()
 
     class Meta:
         table_name = "credentials"
@@ -161,9 +164,27 @@ class RequestRow(_Table):
     output_tokens = BigIntegerField(null=True)
     cached_tokens = BigIntegerField(null=True)
     broken = TextField()
+    other_input_tokens = BigIntegerField(null=True)  # of attempts that did not serve
+    other_output_tokens = BigIntegerField(null=True)
 
     class Meta:
         table_name = "requests"
+
+
+class StandingRow(_Table):
+    id = AutoField()
+    backend = TextField()
+    model = TextField(null=True)  # null: of a credential, for all its models
+    credential_id = BigIntegerField(null=True)
+    version = IntegerField()  # of the credential's secret
+    outcome = TextField()
+    at = DoubleField()  # Unix time of the saving
+    left_s = DoubleField(null=True)  # at that time; null: for good
+    told_s = DoubleField()  # that part of it which the upstream told
+    count = IntegerField()  # how often in a row
+
+    class Meta:
+        table_name = "standings"
 
 
 class MetaRow(_Table):

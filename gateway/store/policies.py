@@ -158,11 +158,10 @@ def _check_known(key: str) -> None:
 
 
 def _warn(change: Change, policy: Policy) -> None:
-    if policy.hedge_after_s is not None:
-        change.warn("hedge_after_s is stored; it takes effect in a later release")
-    if policy.mid_stream is MidStream.CONTINUE:
+    limit_s = policy.deadline_s if policy.first_token_s is None else policy.first_token_s
+    if policy.hedge_after_s is not None and policy.hedge_after_s >= limit_s:
         change.warn(
-            "mid_stream=continue is stored and works as error for now; it takes effect in a later release"
+            f"hedge_after_s ({policy.hedge_after_s:g}) is never reached: a target has {limit_s:g} s in all"
         )
     if policy.first_token_s is not None and policy.first_token_s > policy.deadline_s:
         change.warn(

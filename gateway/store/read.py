@@ -25,8 +25,8 @@ from gateway.errors import GatewayError, StoreError
 from gateway.failover.policy import BUILT_IN, LOCAL_ONLY, Policy
 from gateway.routing.rule import Rule, Target
 from gateway.routing.table import RuleTable
-from gateway.snapshot import AuthStyle, ClientKey, Credential, Snapshot, Upstream
-from gateway.store import policies
+from gateway.snapshot import AuthStyle, ClientKey, Credential, Snapshot, Spread, Upstream
+from gateway.store import abilities, policies
 from gateway.store.models import ClientKeyRow, CredentialRow, PolicyRow, RuleRow, TargetRow, UpstreamRow
 from gateway.wire.dialect import Dialect
 
@@ -111,7 +111,10 @@ def _read_credentials(
     for _, credential in _records(CredentialRow, convert, problems):
         if credential is not None:
             found[credential.upstream].append(credential)
-    return {name: tuple(held) for name, held in found.items()}
+    # The heavier first, then the older.
+    return {
+        name: tuple(sorted(held, key=lambda each: (-each.weight, each.id))) for name, held in found.items()
+    }
 
 
 def _read_clients(problems: list[str]) -> dict[bytes, ClientKey]:
@@ -185,6 +188,8 @@ def _upstream(row: UpstreamRow) -> Upstream:
         list_models=bool(row.list_models),
         enabled=bool(row.enabled),
         note=_text(row.note),
+        abilities=abilities.read(_text(row.abilities)),
+        spread=Spread(row.spread),
     )
 
 
@@ -198,6 +203,7 @@ def _credential(row: CredentialRow, *, base_url: str) -> Credential:
         hint=_text(row.hint),
         sealed=bytes(row.sealed),
         enabled=bool(row.enabled),
+        weight=int(row.weight),
     )
 
 

@@ -22,6 +22,7 @@ _COLUMNS = (
     *("at", "request_id", "client", "method", "path", "model", "rule", "served_by", "attempts"),
     *("status", "stream", "seconds", "first_content_s"),
     *("input_tokens", "output_tokens", "cached_tokens", "broken"),
+    *("other_input_tokens", "other_output_tokens"),
 )
 _INSERT = f"INSERT INTO requests ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608 - our own column names
 _PLACES = f"({', '.join('?' * len(_COLUMNS))})"
@@ -32,7 +33,9 @@ _MOST_TOKENS = 2**53  # upstreams report what they like
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One request. `at` is the Unix time of its end; what wasn't known is empty or None."""
+    """One request. `at` is the Unix time of its end; what wasn't known is empty or None. The other
+    tokens are those of attempts that did not serve.
+    """
 
     id: int
     at: float
@@ -52,12 +55,16 @@ class Entry:
     output_tokens: int | None
     cached_tokens: int | None
     broken: str
+    other_input_tokens: int | None
+    other_output_tokens: int | None
 
 
 def row(at: float, done: Finished) -> Row:
     """What is kept of a request."""
     usage = done.usage
     counts = (usage.input_tokens, usage.output_tokens, usage.cached_tokens) if usage else (None,) * 3
+    other = done.other_usage
+    others = (other.input_tokens, other.output_tokens) if other else (None,) * 2
     *texts, broken = _clean(
         *(done.request_id, done.client, done.method, done.path, done.model),
         *(done.rule, done.served_by, done.trace, done.broken),
@@ -69,8 +76,9 @@ def row(at: float, done: Finished) -> Row:
         done.stream,
         done.seconds,
         done.first_content_s,
-        *(None if count is None else min(count, _MOST_TOKENS) for count in counts),
+        *_counted(*counts),
         broken,
+        *_counted(*others),
     )
 
 
@@ -106,6 +114,10 @@ def prune(*, before: float, most: int, step: int) -> int:
     too_many = RequestRow.id <= _newest() - most
     doomed = RequestRow.delete().where(RequestRow.id.in_(oldest), too_many | (RequestRow.at < before))
     return int(doomed.execute())
+
+
+def _counted(*counts: int | None) -> list[int | None]:
+    return [None if count is None else min(count, _MOST_TOKENS) for count in counts]
 
 
 def _newest() -> int:

@@ -9,6 +9,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from typing import TypedDict
 
+from gateway.failover.ability import Ability
 from gateway.failover.outcome import Outcome
 from gateway.failover.policy import BUILT_IN, Policy
 from gateway.routing.rule import Rule
@@ -25,6 +26,15 @@ class RuleShown(TypedDict):
     note: str
 
 
+class AbilityShown(TypedDict):
+    pattern: str
+    context: int | None
+    vision: bool | None
+    tools: bool | None
+    json: bool | None
+    prefill: bool | None
+
+
 class UpstreamShown(TypedDict):
     name: str
     dialect: str
@@ -36,6 +46,8 @@ class UpstreamShown(TypedDict):
     list_models: bool
     enabled: bool
     note: str
+    abilities: list[AbilityShown]
+    spread: str
 
 
 class CredentialShown(TypedDict):
@@ -45,6 +57,7 @@ class CredentialShown(TypedDict):
     version: int
     hint: str
     enabled: bool
+    weight: int
 
 
 class ClientShown(TypedDict):
@@ -101,6 +114,20 @@ def upstream(record: Upstream) -> UpstreamShown:
         "list_models": record.list_models,
         "enabled": record.enabled,
         "note": record.note,
+        "abilities": [ability(each) for each in record.abilities],
+        "spread": str(record.spread),
+    }
+
+
+def ability(record: Ability) -> AbilityShown:
+    """An ability as JSON; null is what nobody has said."""
+    return {
+        "pattern": record.pattern,
+        "context": record.context,
+        "vision": record.vision,
+        "tools": record.tools,
+        "json": record.json,
+        "prefill": record.prefill,
     }
 
 
@@ -113,6 +140,7 @@ def credential(record: Credential) -> CredentialShown:
         "version": record.version,
         "hint": record.hint,
         "enabled": record.enabled,
+        "weight": record.weight,
     }
 
 

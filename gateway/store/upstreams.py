@@ -9,7 +9,7 @@ from dataclasses import replace
 from gateway.errors import MissingError, RefusedError
 from gateway.routing.rule import Rule
 from gateway.snapshot import Upstream
-from gateway.store import shown
+from gateway.store import abilities, shown
 from gateway.store.change import Change
 from gateway.store.models import UpstreamRow
 from gateway.store.names import check_new, check_note, check_upstream_name
@@ -109,6 +109,7 @@ def _checked(change: Change, upstream: Upstream) -> Upstream:
                 f"query {name[:64]!r}: name and value must be short and printable, the name not empty"
             )
     check_note(upstream.note)
+    abilities.check(upstream.abilities)
     return replace(upstream, base_url=url.text)
 
 
@@ -132,4 +133,6 @@ def _columns(upstream: Upstream) -> dict[str, object]:
         "list_models": upstream.list_models,
         "enabled": upstream.enabled,
         "note": upstream.note,
+        "abilities": abilities.write(upstream.abilities),
+        "spread": str(upstream.spread),
     }

@@ -46,6 +46,8 @@ def access(done: Finished) -> None:
             fields.append(("cached", done.usage.cached_tokens))
     if done.client:
         fields.append(("client", done.client))
+    if done.continued:
+        fields.append(("continued", True))
     if done.broken:
         fields.append(("broken", done.broken))
     fields.append(("id", done.request_id))

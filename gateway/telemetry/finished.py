@@ -29,3 +29,6 @@ class Finished(NamedTuple):
     first_content_s: float | None = None
     usage: Usage | None = None
     broken: str = ""  # why it broke after its first content had been sent
+    other_usage: Usage | None = None  # of attempts that did not serve, such as the one that lost a race
+    lost: tuple[str, ...] = ()  # labels of attempts that were stopped because another one was faster
+    continued: bool = False  # who served went on where another had broken off

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from gateway.telemetry.finished import Finished
 
-__all__ = ["CONTENT_TYPE", "Metrics", "began", "ended", "ledger_dropped", "local", "render"]
+__all__ = ["CONTENT_TYPE", "Metrics", "began", "ended", "ledger_dropped", "local", "offline", "render"]
 
 _REQUEST_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _CONTENT_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -90,11 +90,13 @@ class Metrics(Collector):
         self._attempts: dict[Labels, int] = defaultdict(int)
         self._failovers: dict[Labels, int] = defaultdict(int)
         self._broken: dict[Labels, int] = defaultdict(int)
+        self._continued: dict[Labels, int] = defaultdict(int)
         self._tokens: dict[Labels, int] = defaultdict(int)
         self._seconds: dict[Labels, _Spread] = defaultdict(lambda: _Spread(_REQUEST_S))
         self._first_content: dict[Labels, _Spread] = defaultdict(lambda: _Spread(_CONTENT_S))
         self._local: Callable[[], Mapping[str, Any]] | None = None
         self._ledger_dropped: Callable[[], int] | None = None
+        self._offline: Callable[[], str | None] = lambda: None
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -112,6 +114,10 @@ class Metrics(Collector):
         self._seconds[alone].add(done.seconds)
         for label, outcome in done.attempts:
             self._attempts[label.partition("/")[0], outcome.value] += 1
+        for label in done.lost:
+            self._attempts[label.partition("/")[0], "cancelled"] += 1
+        if done.continued:
+            self._continued[alone] += 1
         if done.served_by and done.attempts and done.attempts[0][0] != done.served_by:
             self._failovers[alone] += 1
         if done.broken:
@@ -131,6 +137,10 @@ class Metrics(Collector):
         """Show how many rows the request ledger could not write; `read` is called when somebody looks."""
         self._ledger_dropped = read
 
+    def offline(self, read: Callable[[], str | None]) -> None:
+        """Show whether upstreams are out of reach; `read` says why, or None, when somebody looks."""
+        self._offline = read
+
     def render(self) -> bytes:
         """The page, of type `CONTENT_TYPE`."""
         return generate_latest(self._registry)
@@ -145,7 +155,7 @@ class Metrics(Collector):
         )
         yield _counter(
             "attempts",
-            "Tries of a target by what they came to.",
+            "Tries of a target by what they came to; cancelled: another one was faster.",
             ("backend", "outcome"),
             self._attempts,
         )
@@ -157,6 +167,12 @@ class Metrics(Collector):
         )
         yield _counter(
             "broken_streams", "Answers that broke after their first content.", ("backend",), self._broken
+        )
+        yield _counter(
+            "continuations",
+            "Answers that this backend finished where another attempt had broken off.",
+            ("backend",),
+            self._continued,
         )
         yield _counter(
             "tokens",
@@ -174,6 +190,11 @@ class Metrics(Collector):
         )
         yield GaugeMetricFamily(
             "mlx_gateway_requests_in_flight", "Requests that are being answered now.", self._in_flight
+        )
+        yield GaugeMetricFamily(
+            "mlx_gateway_offline",
+            "1 while upstreams are skipped because this machine's network does not reach them.",
+            int(self._offline() is not None),
         )
         if self._local is not None:
             figures = self._local()
@@ -209,4 +230,5 @@ began = _of_this_process.began
 ended = _of_this_process.ended
 ledger_dropped = _of_this_process.ledger_dropped
 local = _of_this_process.local
+offline = _of_this_process.offline
 render = _of_this_process.render

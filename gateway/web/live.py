@@ -14,14 +14,12 @@ from gateway.config import Config
 from gateway.errors import MissingError
 from gateway.failover.outcome import Failure, Outcome
 from gateway.local.pool import LocalPool
-from gateway.relay.inbound import Inbound
+from gateway.relay.planner import Planner
 from gateway.relay.relay import Relay
 from gateway.snapshot import Credential, Upstream
 from gateway.store.store import Store
+from gateway.web.outlook import outlook
 from gateway.web.stock import Stock
-from gateway.wire.api import Api
-from gateway.wire.body import JsonBody
-from gateway.wire.dialect import Dialect
 
 _LIST_S = 10.0
 _LIST_KEPT_S = 60.0
@@ -32,12 +30,20 @@ class LiveView:
     """A look at the running parts. `port` is set when the listener is open."""
 
     def __init__(
-        self, config: Config, store: Store, relay: Relay, pool: LocalPool | None, cloud: CloudClient
+        self,
+        config: Config,
+        store: Store,
+        *,
+        relay: Relay,
+        planner: Planner,
+        pool: LocalPool | None,
+        cloud: CloudClient,
     ) -> None:
         self.port = config.server.port
         self._config = config
         self._store = store
         self._relay = relay
+        self._planner = planner
         self._pool = pool
         self._stock = Stock(pool)
         self._cloud = cloud
@@ -80,6 +86,7 @@ class LiveView:
             "uptime_s": round(time.time() - self._started_at, 1),
             "generation": snapshot.generation,
             "in_flight": self._relay.in_flight,
+            "offline": self._cloud.presence.reason,
             "rules": len(snapshot.rules.rules),
             "upstreams": len(snapshot.upstreams),
             "client_keys": len(snapshot.clients),
@@ -108,21 +115,11 @@ class LiveView:
         if self._pool is not None:
             await self._pool.look()
 
-    def explain(self, model: str) -> dict[str, Any]:
-        """The answer of the store alone, plus the plan that a chat request would get right now."""
-        told = explain(self._store.snapshot, model)
-        # The body is never sent: it stands for a request of each dialect, whichever the rule can serve.
-        plans = {}
-        for api, dialect, path in (
-            (Api.CHAT, Dialect.OPENAI, "/v1/chat/completions"),
-            (Api.MESSAGES, Dialect.ANTHROPIC, "/v1/messages"),
-        ):
-            way = self._relay.way(_as_if(model, api, dialect, path), self._store.snapshot)
-            plans[path] = {
-                "try": [{"target": c.label, "credential": c.credential} for c in way.plan.candidates],
-                "skip": [{"target": s.label, "reason": s.reason} for s in way.plan.skipped],
-            }
-        return {**told, "plans": plans}
+    async def explain(self, model: str, body: dict[str, Any] | None, path: str) -> dict[str, Any]:
+        """The answer of the store alone, plus the plan that such a request would get right now."""
+        snapshot = self._store.snapshot
+        plans = await outlook(self._planner, snapshot, model, body, path)
+        return {**explain(snapshot, model), "plans": plans}
 
     async def test_upstream(self, name: str) -> dict[str, Any]:
         """Ask an upstream for its models with our credential; a failure is a result, not an error."""
@@ -152,16 +149,3 @@ def _result(name: str, began: float, failure: Failure | None) -> dict[str, Any]:
         "message": failure.message if failure is not None else "",
         "ms": round(took * 1000, 1),
     }
-
-
-def _as_if(model: str, api: Api, dialect: Dialect, path: str) -> Inbound:
-    return Inbound(
-        request_id="explain",
-        method="POST",
-        path=path,
-        query="",
-        dialect=dialect,
-        api=api,
-        headers=(),
-        body=JsonBody(data=b"{}", model=model, span=None, stream=True),
-    )

@@ -106,7 +106,20 @@ def _of_fields(fields: dict[str, object]) -> WireError:
     for word in (code, kind):
         number = number or _STATUS.get(word or "")
     message = _plain(_text(fields))
-    return WireError(message=message, kind=kind, code=code, param=_word(fields.get("param")), status=number)
+    param = _word(fields.get("param")) or _place(fields)
+    return WireError(message=message, kind=kind, code=code, param=param, status=number)
+
+
+def _place(value: object, depth: int = 4) -> str | None:
+    """Where the first fault is, as pydantic tells it beside its sentence (Mistral, vLLM, FastAPI's like)."""
+    if isinstance(value, list) and value and depth:
+        return _place(value[0], depth - 1)
+    if not isinstance(value, dict) or not depth:
+        return None
+    loc = value.get("loc")
+    if isinstance(loc, list):
+        return _word(".".join(str(step) for step in loc[:16]))
+    return _place(value.get("message"), depth - 1) or _place(value.get("detail"), depth - 1)
 
 
 def _text(value: object, depth: int = 4) -> str:

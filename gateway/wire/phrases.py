@@ -119,6 +119,57 @@ _AUTH = _any(
     r"invalid authentication",
 )
 
+# What a model can't do, by the names of `failover.ability`. Not meant are a format of pictures, a kind of
+# tool choice, or two things that do not go together.
+_NOT = r"(?:(?:is|are|was|were) )?(?:currently )?(?:not|n't) (?:currently )?supported"
+_NO = (
+    r"\bdo(?:es)?(?: not|n't) (?:currently |natively )?(?:support|accept)(?: the use of)?(?: an?| any| the)?"
+)
+_SOME = r"(?![ _]?(?:types?|formats?|urls?|sizes?|media|mime|details?)\b)"
+_UNABLE = {
+    "vision": _any(
+        rf"{_NO} (?:images?|vision|multi-?modal)\b(?: inputs?)?{_SOME}",
+        rf"\b(?:images?|image[ _]inputs?|vision|multi-?modal(?: inputs?| data)?) {_NOT}",
+        r"no endpoints found that support image input",
+        r"is not a (?:multimodal|vision) model",
+    ),
+    "tools": _any(
+        rf"{_NO} (?:tools?|tool[ _](?:use|calls?|calling)|function[ _]call(?:s|ing)?)(?![ _]choice)\b",
+        rf"\b(?:tools|tool[ _](?:use|calls?|calling)|function[ _]calling)`?'? {_NOT}",
+        r"no endpoints found that support tool use",
+        r"tool choice requires --enable-auto-tool-choice",
+    ),
+    "json": _any(
+        rf"{_NO} [`'\"]?(?:response[ _]format|json[ _](?:schema|mode|object)|structured outputs?)",
+        rf"\b(?:response[ _]format|json[ _](?:schema|mode)|structured outputs?)[`'\"]?"
+        rf"(?: of type [`'\"]?json_\w+[`'\"]?| type| parameter)? {_NOT}",
+        r"response_format type is unavailable",
+    ),
+    "prefill": _any(
+        rf"{_NO} (?:assistant )?(?:message )?prefill", r"conversation must end with a user message"
+    ),
+}
+_ONLY_TOGETHER = _any(
+    r"\b(?:when|together|combin\w+|while|unless|stream(?:ing)?|simultaneous\w*|at the same time)\b",
+    r"\bwith (?:tools?|functions?|images?|json|response|thinking|reasoning)\b",
+)
+_UNABLE_PARAMS = {
+    "tools": "tools",
+    "functions": "tools",
+    "response_format": "json",
+    "text.format": "json",
+}
+_UNABLE_CODES = frozenset({"unsupported_parameter", "unsupported_value"})
+
+
+def unable(error: WireError) -> str:
+    """Which of vision, tools, json and prefill the model does not have, by its refusal; "" if none."""
+    if error.code in _UNABLE_CODES and error.param in _UNABLE_PARAMS:
+        return _UNABLE_PARAMS[error.param]
+    if _ONLY_TOGETHER.search(error.message):
+        return ""
+    return next((name for name, phrases in _UNABLE.items() if phrases.search(error.message)), "")
+
 
 def is_context_error(error: WireError) -> bool:
     """Was the prompt longer than this model takes?"""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.admin.operations import Context
-from gateway.errors import MissingError, RefusedError
+from gateway.errors import ConfigError, MissingError, RefusedError
 from gateway.store.clients import digest_of
 from tests.admin.conftest import Run
 
@@ -91,7 +91,7 @@ async def test_a_policy_from_its_beginning_to_its_end(do: Run) -> None:
     assert local_only["stay_local"]
     made = await do("policies.set", name="fast", knobs={"first_token_s": 4, "hedge_after_s": 2})
     assert (made["first_token_s"], made["set"]) == (4.0, ["first_token_s", "hedge_after_s"])
-    assert made["warnings"] == ["hedge_after_s is stored; it takes effect in a later release"]
+    assert made["warnings"] == []
     made = await do("policies.set", name="fast", knobs={"hedge_after_s": None, "on": ["slow"]})
     assert (made["hedge_after_s"], made["on"], made["set"]) == (None, ["slow"], ["first_token_s", "on"])
     assert made["warnings"] == []
@@ -117,6 +117,8 @@ async def test_an_upstream_from_a_preset(do: Run) -> None:
         "list_models": True,
         "enabled": True,
         "note": "mine",
+        "abilities": [],
+        "spread": "order",
         "warnings": [],
     }
 
@@ -184,6 +186,7 @@ async def test_a_credential_from_its_beginning_to_its_end(do: Run, context: Cont
     made = await do("credentials.add", upstream="openai", secret="sk-proj-0123456789abcdef\n")
     shown = {
         "id": 1, "upstream": "openai", "name": "default", "version": 1, "hint": "sk-...cdef", "enabled": True,
+        "weight": 1,
     }  # fmt: skip
     assert made == {**shown, "warnings": []}
     assert await do("credentials.list") == await do("credentials.list", upstream="openai") == [shown]
@@ -203,6 +206,41 @@ async def test_a_credential_from_its_beginning_to_its_end(do: Run, context: Cont
     ):
         with pytest.raises(MissingError):
             await do(operation, **args)
+
+
+async def test_credentials_are_weighed(do: Run) -> None:
+    await do("upstreams.add", name="openai", preset="openai")
+    await do("credentials.add", upstream="openai", secret="sk-proj-0123456789abcdef")
+    await do("credentials.add", upstream="openai", name="b", secret="sk-proj-0123456789abcdef", weight=3)
+    assert [held["name"] for held in await do("credentials.list")] == ["b", "default"]
+    assert (await do("credentials.set", upstream="openai", weight=4))["weight"] == 4
+    assert [held["name"] for held in await do("credentials.list")] == ["default", "b"]
+    with pytest.raises(ConfigError, match="weight must be a whole number of at most 1000"):
+        await do("credentials.set", upstream="openai", weight=1001)
+
+
+async def test_abilities_are_given_as_objects_and_replaced_as_a_whole(do: Run) -> None:
+    made = await do(
+        "upstreams.add",
+        name="openai",
+        preset="openai",
+        spread="weight",
+        abilities=[{"pattern": "gpt-3.5*", "context": 16385, "vision": False}, {"tools": True}],
+    )
+    unsaid = {"context": None, "vision": None, "tools": None, "json": None, "prefill": None}
+    assert made["spread"] == "weight"
+    assert made["abilities"] == [
+        {**unsaid, "pattern": "gpt-3.5*", "context": 16385, "vision": False},
+        {**unsaid, "pattern": "*", "tools": True},
+    ]
+    assert (await do("upstreams.set", name="openai", note="ours"))["abilities"] == made["abilities"]
+    assert (await do("upstreams.set", name="openai", abilities=[]))["abilities"] == []
+    with pytest.raises(RefusedError, match="spread must be one of order, weight, not 'thin'"):
+        await do("upstreams.set", name="openai", spread="thin")
+    with pytest.raises(ConfigError, match="did you mean 'context'"):
+        await do("upstreams.set", name="openai", abilities=[{"contxt": 1}])
+    entry = (await do("db.history"))[0]
+    assert (entry["before"]["abilities"], entry["after"]["abilities"]) == (made["abilities"], [])
 
 
 @pytest.mark.parametrize("secret", ["", "  \n", "two words", "one\ntwo"])

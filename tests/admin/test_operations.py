@@ -156,7 +156,7 @@ class FakeDaemon:
     async def look(self) -> None:
         pass
 
-    def explain(self, model: str) -> dict[str, Any]:
+    async def explain(self, model: str, body: dict[str, Any] | None, path: str) -> dict[str, Any]:
         return {"model": model, "live": True}
 
     async def test_upstream(self, name: str) -> dict[str, Any]:
@@ -243,4 +243,7 @@ async def test_a_backup_is_named_by_an_absolute_path(do: Run, tmp_path: Path) ->
 
 
 async def test_migrating_says_what_opening_did(do: Run) -> None:
-    assert await do("db.migrate") == {"schema": 2, "applied": ["m0001_first_tables", "m0002_requests"]}
+    assert await do("db.migrate") == {
+        "schema": 3,
+        "applied": ["m0001_first_tables", "m0002_requests", "m0003_standings"],
+    }

@@ -13,10 +13,11 @@ import gateway
 from gateway.admin.operations import Context, run
 from gateway.admin.rulebook import read_book, write_book
 from gateway.errors import RefusedError
+from gateway.failover.ability import Ability
 from gateway.failover.policy import DEFAULT, Policy
 from gateway.routing.rule import Rule, Target
 from gateway.routing.table import RuleTable
-from gateway.snapshot import AuthStyle, Snapshot, Upstream
+from gateway.snapshot import AuthStyle, Snapshot, Spread, Upstream
 from gateway.store.store import Store
 from gateway.wire.dialect import Dialect
 from tests.admin.conftest import Run
@@ -70,6 +71,8 @@ def test_the_example_shows_every_key() -> None:
         "connect_s",
         "list_models",
         "note",
+        "abilities",
+        "spread",
     }
 
 
@@ -200,6 +203,16 @@ NAMES = st.from_regex(r"[a-z][a-z0-9._-]{0,8}", fullmatch=True).filter(
             headers=st.dictionaries(PRINTABLE, PRINTABLE, max_size=2).map(lambda table: tuple(table.items())),
             connect_s=st.floats(0.05, 60),
             note=PRINTABLE,
+            abilities=st.lists(
+                st.builds(
+                    Ability,
+                    pattern=PRINTABLE,
+                    context=st.none() | st.integers(1, 10**6),
+                    tools=st.none() | st.booleans(),
+                ),
+                max_size=2,
+            ).map(tuple),
+            spread=st.sampled_from(Spread),
         ),
         max_size=2,
     ),

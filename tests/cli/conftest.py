@@ -220,7 +220,7 @@ class Live:
             "decode_tps": {"1": 100.0, "8": 480.0},
         }
 
-    def explain(self, model: str) -> dict[str, Any]:
+    async def explain(self, model: str, body: dict[str, Any] | None, path: str) -> dict[str, Any]:
         assert self.store is not None
         return {**explain(self.store.snapshot, model), "plans": self.plans}
 

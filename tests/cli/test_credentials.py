@@ -48,6 +48,16 @@ def test_a_credential_is_replaced_switched_and_removed(openai: Run):
     assert openai("credentials", "list", "openai", "--json").json == []
 
 
+def test_the_weight_of_a_credential_is_given_and_changed_without_its_secret(openai: Run):
+    openai("credentials", "add", "openai", stdin=CANARY.encode())
+    openai("credentials", "add", "openai", "--name", "b", "--weight", "7", stdin=CANARY.encode())
+    assert [c["name"] for c in openai("credentials", "list", "--json").json] == ["b", "default"]
+    assert openai("credentials", "set", "openai", "--weight", "8", stdin=b"not read").code == 0
+    shown = openai("credentials", "list", "--json").json
+    assert [(c["name"], c["weight"], c["version"]) for c in shown] == [("default", 8, 1), ("b", 7, 1)]
+    assert "0 is not in the range" in openai("credentials", "set", "openai", "--weight", "0").error
+
+
 @pytest.mark.parametrize(
     "args",
     [

@@ -44,6 +44,26 @@ def test_an_upstream_of_one_s_own_has_all_its_settings(either: Run):
     assert either("upstreams", "list", "--json").json == []
 
 
+def test_abilities_are_said_shown_and_cleared(either: Run):
+    told = either(
+        "upstreams", "add", "openai", "--preset", "openai", "--spread", "weight",
+        "--ability", "qwen3:8b*: context=16385, vision=no", "--ability", "tools=YES,json=no, prefill=no",
+    )  # fmt: skip
+    assert told.code == 0
+    shown = either("upstreams", "show", "openai", "--json").json
+    assert shown["spread"] == "weight"
+    unsaid = {"context": None, "vision": None, "tools": None, "json": None, "prefill": None}
+    assert shown["abilities"] == [
+        unsaid | {"pattern": "qwen3:8b*", "context": 16385, "vision": False},
+        unsaid | {"pattern": "*", "tools": True, "json": False, "prefill": False},
+    ]
+    out = either("upstreams", "show", "openai").out
+    assert "qwen3:8b*: context=16385, vision=no\n" in out
+    assert " tools=yes, json=no, prefill=no\n" in out
+    assert either("upstreams", "set", "openai", "--ability", "").code == 0
+    assert either("upstreams", "show", "openai", "--json").json["abilities"] == []
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
@@ -52,6 +72,15 @@ def test_an_upstream_of_one_s_own_has_all_its_settings(either: Run):
         (["add", "x", "--base-url", "https://h/v1", "--dialect", "gemini"], "'gemini' is not one of"),
         (["add", "x", "--base-url", "https://h/v1", "--connect-s", "soon"], "not a valid float"),
         (["set", "x"], "nothing to change"),
+        (["set", "x", "--spread", "thin"], "'thin' is not one of"),
+        (
+            ["set", "x", "--ability", "qwen3:8b"],
+            "'8b' is not understood; expected [PATTERN:] context=TOKENS,",
+        ),
+        (["set", "x", "--ability", "context=many"], "context must be a number of tokens, not 'many'"),
+        (["set", "x", "--ability", "a*: tools=1"], "tools must be yes or no, not '1'"),
+        (["set", "x", "--ability", "tools=yes, tools=no"], "tools is said twice"),
+        (["set", "x", "--ability", ": tools=yes"], "no pattern before the colon"),
     ],
 )
 def test_a_slip_is_a_usage_error(gw: Run, args: list[str], words: str):

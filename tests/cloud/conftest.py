@@ -12,11 +12,13 @@ import pytest
 from gateway.backend import AttemptFailed, Call
 from gateway.cloud.client import CloudClient
 from gateway.cloud.credentials import Credentials
+from gateway.cloud.presence import Presence
 from gateway.cloud.reply import CloudReply
 from gateway.config import Cloud
 from gateway.failover.outcome import Failure
 from gateway.snapshot import AuthStyle, Credential, Upstream
 from gateway.wire.dialect import Dialect
+from tests.cloud.network import Network
 from tests.lab import Lab
 
 CHAT = "/v1/chat/completions"
@@ -105,8 +107,9 @@ async def connect() -> AsyncIterator[Callable[..., CloudClient]]:
     """Make clients with a configuration of one's own."""
     made: list[CloudClient] = []
 
-    def make(secret: str = SECRET, **knobs: Any) -> CloudClient:
-        client = CloudClient(replace(Cloud(), **knobs), Credentials(lambda _: Opened(secret)))
+    def make(secret: str = SECRET, network: Network | None = None, **knobs: Any) -> CloudClient:
+        presence = Presence(system=network.system, look_s=0.01) if network is not None else None
+        client = CloudClient(replace(Cloud(), **knobs), Credentials(lambda _: Opened(secret)), presence)
         made.append(client)
         return client
 

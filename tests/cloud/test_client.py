@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from gateway.backend import AttemptFailed, Framing
 from gateway.cloud.client import CloudClient
 from gateway.cloud.credentials import Credentials
+from gateway.cloud.offline import Answer
 from gateway.config import Cloud
 from gateway.errors import ConfigError, RequestError, SecretError
 from gateway.failover.outcome import Outcome
@@ -31,6 +33,7 @@ from tests.cloud.conftest import (
     upstream_at,
     whole,
 )
+from tests.cloud.network import Network
 from tests.lab import Lab
 
 Connect = Callable[..., CloudClient]
@@ -160,9 +163,87 @@ async def test_a_closed_port_is_a_connect_fault(lab: Lab, client: CloudClient) -
     assert "refused" in failure.message and not failure.stale
 
 
-async def test_a_name_that_does_not_exist_is_a_connect_fault(client: CloudClient) -> None:
-    failure = await failure_of(client, call_to(upstream_at("http://nowhere.invalid/v1")))
+NOWHERE = upstream_at("http://nowhere.invalid/v1")
+
+
+async def test_a_name_that_does_not_exist_is_a_connect_fault(connect: Connect) -> None:
+    network = Network()
+    network.default = Answer.MISSING
+    failure = await failure_of(connect(network=network), call_to(NOWHERE))
     assert (failure.outcome, failure.code) == (Outcome.CONNECT_FAULT, "upstream_dns_error")
+    assert not failure.offline
+
+
+async def test_a_name_is_reached_as_soon_as_it_appears(
+    lab: Lab, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed look-up is not remembered."""
+    network = Network()
+    network.default = Answer.MISSING
+    client = connect(network=network)
+    upstream = upstream_at(f"http://nowhere.invalid:{lab.port}/v1")
+    for _ in range(2):
+        assert (await failure_of(client, call_to(upstream))).code == "upstream_dns_error"
+    loop, asked = asyncio.get_running_loop(), asyncio.get_running_loop().getaddrinfo
+
+    async def appeared(host: str, *args: Any, **more: Any) -> Any:
+        return await asked("127.0.0.1" if host == "nowhere.invalid" else host, *args, **more)
+
+    monkeypatch.setattr(loop, "getaddrinfo", appeared)
+    assert await whole(await client.open(call_to(upstream), deadline=now() + 5))
+
+
+async def test_a_fault_while_the_machine_is_offline_is_not_the_upstreams(connect: Connect) -> None:
+    network = Network()
+    network.down()
+    client = connect(network=network)
+    for _ in range(2):
+        failure = await failure_of(client, call_to(NOWHERE))
+        assert (failure.outcome, failure.code, failure.offline) == (Outcome.CONNECT_FAULT, "offline", True)
+        assert failure.message == "this machine is offline: there is no route to the internet"
+
+
+async def test_what_has_no_route_is_not_even_tried(connect: Connect) -> None:
+    network = Network()
+    network.down()
+    failure = await failure_of(connect(network=network), call_to(upstream_at("http://10.0.0.7/v1")))
+    assert (failure.code, failure.offline) == ("offline", True)
+
+
+async def test_who_loses_patience_while_connecting_raises_a_doubt(lab: Lab, connect: Connect) -> None:
+    """With a first-token limit below the connect limit no connect fault ever comes to be."""
+    network = Network()
+    client = connect(network=network)
+    lab.mute = True
+    upstream = upstream_at(f"https://mute.test:{lab.port}/v1", connect_s=30)
+    loop = asyncio.get_running_loop()
+    here = asyncio.ensure_future(loop.getaddrinfo("127.0.0.1", lab.port, type=socket.SOCK_STREAM))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "getaddrinfo", lambda *_, **__: here)
+        task = asyncio.ensure_future(client.open(call_to(upstream), deadline=now() + 5))
+        while not lab.peers:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    async with asyncio.timeout(2):
+        while network.asked != ["mute.test"]:
+            await asyncio.sleep(0.001)
+
+
+async def test_going_offline_closes_idle_connections(lab: Lab, connect: Connect) -> None:
+    network = Network()
+    client = connect(network=network)
+    await ask(client, lab)
+    network.down()
+    client.presence.doubt(upstream_at("http://a.test/v1"))
+    await asyncio.wait_for(lab.peers[0].gone.wait(), 1)
+
+
+async def test_a_request_that_must_stay_here_does_not_pass_the_door(lab: Lab, client: CloudClient) -> None:
+    """The plan leaves nothing of the kind; should it ever, this is the second lock."""
+    failure = await failure_of(client, call_to(upstream_at(lab.base_url), local_only=True))
+    assert (failure.outcome, failure.code) == (Outcome.UNSUPPORTED, "local_only")
+    assert lab.accepted == 0
 
 
 @pytest.mark.parametrize("fault", ["wrong name", "expired", "unknown authority"])
@@ -190,6 +271,26 @@ def test_a_bad_ca_file_is_told_at_the_start(tmp_path: Any) -> None:
             path.write_text(text)
         with pytest.raises(ConfigError, match=r"cloud\.ca_file"):
             CloudClient(replace(Cloud(), ca_file=str(path)), Credentials(lambda _: None))  # type: ignore[arg-type,return-value]
+
+
+async def test_a_network_that_swallows_everything_ends_at_the_connect_limit(client: CloudClient) -> None:
+    """No refusal comes back, as from a firewall: here from a queue that takes no more."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [socket.socket() for _ in range(8)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(full.getsockname())
+        upstream = upstream_at(f"http://127.0.0.1:{full.getsockname()[1]}/v1", connect_s=0.2)
+        began = now()
+        failure = await failure_of(client, call_to(upstream))
+        assert (failure.outcome, failure.code) == (Outcome.CONNECT_FAULT, "upstream_unreachable")
+        assert "within 0.2 s" in failure.message
+        assert not failure.offline
+        assert now() - began < 0.7
+        for each in waiting:
+            each.close()
 
 
 async def test_tls_to_a_port_that_says_nothing_ends_at_the_connect_limit(

@@ -341,7 +341,9 @@ def test_what_is_left_alone_has_come_to_something() -> None:
     told = breakers.judge(A, 100).as_failure()
     assert (told.outcome, told.retry_after_s) == (Outcome.RATE_LIMITED, 7)
     fail(breakers, OTHER_KEY, 100, times=5)
-    assert breakers.judge(OTHER_KEY, 100).as_failure().retry_after_s is None
+    assert breakers.judge(OTHER_KEY, 100).as_failure().retry_after_s == 30
+    fail(breakers, OTHER_KEY, 100, outcome="auth")
+    assert breakers.judge(OTHER_KEY, 100).as_failure().retry_after_s is None  # it does not pass by itself
 
 
 def test_it_survives_a_restart() -> None:
@@ -449,3 +451,162 @@ def test_a_firewalls_403_bars_no_credential() -> None:
     assert breakers.judge(Key("openai", 1, "other", 1), 101.0).ready
     breakers.record(key, classify(status=403, error=refusal, headers={}, now_wall=None), 200.0)
     assert not breakers.judge(Key("openai", 1, "other", 1), 100_000.0).ready
+
+
+def test_the_version_grows_with_what_is_written_down_and_only_with_that() -> None:
+    breakers = Breakers()
+    told: list[tuple[int, int]] = [(0, 0)]
+    breakers.on_change = lambda: told.append((breakers.version, breakers.marks))
+
+    def grew(*, marks: bool = False) -> bool:
+        (before, marks_before), (now, marks_now) = told[0], told[-1]
+        del told[:-1]
+        assert (now, marks_now) == (breakers.version, breakers.marks)
+        assert (marks_now > marks_before) is marks
+        return now > before
+
+    for _ in range(100):
+        breakers.record(A, None, 100)  # the way of nearly every request
+    fail(breakers, A, 100, times=4)
+    breakers.record(A, failure("client_fault"), 100)
+    assert not grew()
+    fail(breakers, A, 100)
+    assert grew()
+    breakers.record(A, None, 110)
+    assert grew()  # it had no choice but this one, and it works
+    breakers.record(A, None, 111)
+    assert not grew()
+    fail(breakers, A, 120, outcome="rate_limited", retry_after_s=9.0)
+    assert grew()
+    fail(breakers, A, 120, outcome="rate_limited", retry_after_s=3.0)
+    assert not grew()  # a shorter one changes nothing
+    breakers.admit(A, 130)
+    breakers.release(A)
+    breakers.record(A, None, 130)
+    assert not grew()  # what was written down is over anyway
+    fail(breakers, A, 140, outcome="billing")
+    assert grew(marks=True)
+    fail(breakers, A, 141, outcome="billing")
+    assert not grew()
+    fail(breakers, A, 142, outcome="auth")
+    assert grew(marks=True)
+    fail(breakers, A, 143, outcome="auth")
+    assert not grew()
+    fail(breakers, NEW_SECRET, 144, outcome="billing")
+    assert grew(marks=True)
+    breakers.record(NEW_SECRET, None, 145)
+    assert grew(marks=True)
+
+
+def test_what_is_pushed_out_while_it_cools_is_a_change() -> None:
+    breakers = Breakers(limit=1)
+    fail(breakers, A, 100, outcome="rate_limited", retry_after_s=9.0)
+    before = breakers.version
+    breakers.record(OTHER_MODEL, None, 101)
+    assert breakers.version == before + 1
+    assert breakers.dump(101)["targets"] == []
+
+
+def test_everything_that_is_left_alone_is_told_each_for_itself() -> None:
+    breakers = Breakers()
+    fail(breakers, A, 100, outcome="auth")
+    fail(breakers, OTHER_KEY, 100, outcome="billing")
+    fail(breakers, OTHER_MODEL, 100, outcome="rate_limited", retry_after_s=20.0)
+    fail(breakers, LOCAL, 100, times=5)
+    breakers.record(KEYLESS, None, 100)
+    assert [(s.backend, s.model, s.credential_id, s.judgement.outcome) for s in breakers.standings(110)] == [
+        ("one", None, 1, "auth"),
+        ("one", None, 2, "billing"),
+        ("one", "b", 1, "rate_limited"),
+        ("local", "q", None, "slow"),
+    ]
+    later = breakers.standings(100 + 3600)
+    assert [(s.model, s.judgement.reason) for s in later] == [
+        (None, "its credential was refused, and is left alone until it is changed"),
+        ("b", "due for a probe"),
+        ("q", "due for a probe"),
+    ]
+
+
+def test_a_reset_forgets_what_is_known_of_a_backend_and_nothing_else() -> None:
+    breakers = Breakers()
+    assert breakers.reset("one") == 0
+    assert breakers.version == 0
+    for key in (A, OTHER_KEY):
+        fail(breakers, key, 100, outcome="auth")
+    fail(breakers, OTHER_MODEL, 100, outcome="rate_limited", retry_after_s=20.0)
+    fail(breakers, LOCAL, 100, times=5)
+    version, marks = breakers.version, breakers.marks
+    assert breakers.reset("one", 1) == 2
+    assert (breakers.version, breakers.marks) == (version + 1, marks + 1)
+    assert breakers.judge(A, 100).ready
+    assert breakers.judge(OTHER_MODEL, 100).ready
+    assert breakers.judge(OTHER_KEY, 100).barred
+    assert breakers.reset("one") == 1
+    assert breakers.judge(OTHER_KEY, 100).ready
+    assert not breakers.judge(LOCAL, 100).ready
+    assert breakers.reset("local") == 1
+    assert breakers.standings(100) == []
+
+
+def test_a_reset_forgets_failures_that_have_not_cooled_yet() -> None:
+    breakers = Breakers()
+    fail(breakers, A, 100, times=4)
+    assert breakers.reset("one") == 0
+    fail(breakers, A, 100, times=4)
+    assert state(breakers, A, 100) == ("healthy", 0)
+
+
+def test_a_network_that_is_gone_is_nobodys_fault() -> None:
+    breakers = Breakers()
+    fail(breakers, A, 100, times=9, outcome="connect_fault", offline=True)
+    assert state(breakers, A, 100) == ("healthy", 0)
+
+
+def test_what_failed_on_the_way_out_of_a_sleep_is_forgiven() -> None:
+    breakers = Breakers()
+    fail(breakers, A, 50, times=4, outcome="connect_fault")
+    fail(breakers, OTHER_MODEL, 99.5, times=5, outcome="connect_fault")
+    breakers.forgive(since=99, now=100, slept_s=3600)
+    assert breakers.cooling(100) == []
+    fail(breakers, A, 109, times=9, outcome="connect_fault")
+    assert state(breakers, A, 109) == ("healthy", 0)
+    fail(breakers, A, 111, times=4, outcome="connect_fault")
+    assert state(breakers, A, 111) == ("healthy", 0), "nothing of before counts"
+    fail(breakers, A, 111, outcome="connect_fault")
+    assert state(breakers, A, 111) == ("cooling", 30)
+
+
+def test_a_cooldown_ends_sooner_by_what_its_clock_did_not_count() -> None:
+    breakers = Breakers()
+    fail(breakers, A, 90, times=5)
+    fail(breakers, OTHER_MODEL, 90, outcome="rate_limited", retry_after_s=300)
+    breakers.forgive(since=99, now=100, slept_s=15)
+    assert state(breakers, A, 100) == ("cooling", 5)
+    assert state(breakers, OTHER_MODEL, 100) == ("cooling", 275)
+    breakers.forgive(since=200, now=200, slept_s=3600)
+    assert breakers.judge(A, 200).ready
+    assert breakers.judge(OTHER_MODEL, 200).ready
+    assert breakers.admit(A, 200) is Admission.PROBE
+
+
+def test_what_was_told_and_what_is_local_is_not_forgiven() -> None:
+    breakers = Breakers()
+    fail(breakers, A, 99.5, outcome="rate_limited", retry_after_s=60)
+    fail(breakers, OTHER_KEY, 99.5, outcome="auth")
+    fail(breakers, KEYLESS, 90, times=5)
+    fail(breakers, LOCAL, 99.5, times=5, outcome="local_fault")
+    breakers.forgive(since=99, now=100, slept_s=0)
+    assert state(breakers, A, 100) == ("cooling", 59.5)
+    assert breakers.judge(OTHER_KEY, 100).barred
+    assert state(breakers, KEYLESS, 100) == ("cooling", 20), "it began to cool before the sleep"
+    assert state(breakers, LOCAL, 100) == ("cooling", 29.5)
+    fail(breakers, NEW_SECRET, 101, times=4, outcome="overloaded", retry_after_s=20)
+    assert state(breakers, NEW_SECRET, 101) == ("cooling", 20), "who says when is there"
+
+
+def test_a_sleep_shortens_an_unpaid_credentials_cooldown() -> None:
+    breakers = Breakers()
+    fail(breakers, A, 90, outcome="billing")
+    breakers.forgive(since=99, now=100, slept_s=200)
+    assert state(breakers, A, 100) == ("cooling", 90)

@@ -73,6 +73,8 @@ def test_the_status_alone(status: int, outcome: Outcome) -> None:
         (400, {"message": "API key not valid. Please pass a valid API key."}, Outcome.AUTH),
         (400, {"code": "unsupported_parameter"}, Outcome.UNSUPPORTED),
         (400, {"code": "unsupported_value"}, Outcome.UNSUPPORTED),
+        (400, {"message": "this model does not support image input"}, Outcome.UNSUPPORTED),
+        (404, {"message": "No endpoints found that support tool use."}, Outcome.UNSUPPORTED),
         (500, {"kind": "overloaded_error", "status": 529}, Outcome.OVERLOADED),
         # inside of a 200: whatever it says, the request was taken
         (200, {}, Outcome.SERVER_FAULT),
@@ -202,6 +204,10 @@ def test_no_header_of_a_peer_does_harm(value: str) -> None:
         ({"retry-after-ms": "x", "retry-after": "2"}, 2.0),
         ({"retry-after-ms": "x"}, None),
         ({"retry-after-ms": "400000"}, 300.0),
+        ({"x-ratelimit-reset": "12"}, 12.0),
+        ({"x-ratelimit-reset": "12", "retry-after": "2"}, 2.0),
+        ({"x-ratelimit-reset": "12", "retry-after": "soon"}, 12.0),
+        ({"x-ratelimit-reset": "301"}, 300.0),
     ],
 )
 def test_which_header_counts(headers: dict[str, str], seconds: float | None) -> None:
@@ -241,3 +247,19 @@ def test_only_trouble_with_a_credential_asks_for_another_one() -> None:
         Outcome.BILLING,
         Outcome.RATE_LIMITED,
     }
+
+
+def test_a_refusal_of_what_only_its_provider_can_read_may_be_mended_and_blames_nobody() -> None:
+    failure = of(400, "messages.1.content.0: Invalid `signature` in `thinking` block")
+    assert (failure.outcome, failure.mend) == (Outcome.CLIENT_FAULT, "thinking_signature")
+    assert MEANING[failure.outcome].mark is Mark.NOTHING
+    assert of(404, "Previous response with id 'resp_1' not found.").mend == "previous_response"
+    assert of(500, "Invalid `signature` in `thinking` block").mend == ""
+    assert of(400, "n must be 1").mend == ""
+
+
+def test_only_a_limit_that_was_reached_waits_for_its_reset() -> None:
+    headers = {"x-ratelimit-reset": "12", "x-ratelimit-remaining": "0"}
+    assert of(503, headers=headers).retry_after_s is None
+    assert of(429, headers=headers, code="insufficient_quota").retry_after_s is None
+    assert of(200, headers=headers, status=429).retry_after_s is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,3 +174,62 @@ def test_a_changed_credential_is_tried_again() -> None:
         judge=lambda key: breakers.judge(key, START),
     )
     assert labels(plan) == ["one/a key1"]
+
+
+def slow(aim: Aim) -> Failure | None:
+    return failure("slow") if aim.backend == "local" else None
+
+
+def test_what_would_be_late_is_tried_after_the_others() -> None:
+    plan = plan_for(["local:q", "one:a", "two:b"], late=slow)
+    assert labels(plan) == ["one/a key1", "two/b key1", "local/q"]
+    assert plan.candidates[-1].late == failure("slow")
+    assert plan.skipped == ()
+
+
+def test_what_would_be_late_is_tried_all_the_same_when_there_is_nothing_else() -> None:
+    assert labels(plan_for(["local:q"], LOCAL_ONLY, late=slow)) == ["local/q"]
+
+
+def test_what_cools_is_tried_after_what_would_be_late() -> None:
+    breakers = Breakers()
+    for _ in range(5):
+        breakers.record(plan_for(["one:a"]).candidates[0].key, failure("server_fault"), START)
+    plan = plan_for(["one:a", "local:q"], breakers=breakers, late=slow)
+    assert labels(plan) == ["local/q", "one/a key1"]
+
+
+def test_the_policy_says_after_what_a_request_may_move_on_in_the_plan_too() -> None:
+    policy = replace(DEFAULT, on=frozenset({Outcome.OVERLOADED}))
+    # A queue may send it on, a wait may not, and what local models can't do must not either.
+    assert labels(plan_for(["local:q", "one:a"], policy, late=slow)) == ["local/q", "one/a key1"]
+    plan = plan_for(
+        ["local:q", "one:a"],
+        policy,
+        unusable=lambda aim: failure("context_too_long") if aim.backend == "local" else None,
+    )
+    assert labels(plan) == []
+    assert [each.reason for each in plan.skipped] == [
+        "it was context_too_long",
+        "the policy does not move on after context_too_long",
+    ]
+
+
+def test_a_cooling_target_holds_a_request_that_may_not_move_on() -> None:
+    policy = replace(DEFAULT, on=frozenset({Outcome.RATE_LIMITED}))
+    breakers = Breakers()
+    key = plan_for(["one:a"]).candidates[0].key
+    for _ in range(5):
+        breakers.record(key, failure("server_fault"), START)
+    assert labels(plan_for(["one:a", "two:b"], policy, breakers=breakers)) == ["one/a key1"]
+    breakers = Breakers()
+    breakers.record(key, failure("rate_limited", retry_after_s=30.0), START)
+    assert labels(plan_for(["one:a", "two:b"], policy, breakers=breakers)) == ["two/b key1"]
+
+
+def test_heirs_of_a_broken_answer() -> None:
+    plan = plan_for(["one:a", "local:q", "two:b", "local:r"], prefills=lambda aim: aim.backend == "two")
+    one, local, _, other = plan.candidates
+    assert [each.label for each in plan.heirs(one)] == ["local/q", "local/r", "two/b"]
+    assert [each.label for each in plan.heirs(other)] == ["local/r", "local/q", "two/b"]
+    assert local.label == "local/q"

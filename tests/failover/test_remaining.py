@@ -85,6 +85,13 @@ def test_a_fault_is_repeated_once() -> None:
     assert left.again(6.0) is None
 
 
+def test_a_machine_that_is_offline_asks_nobody_again() -> None:
+    left, (a, b) = remaining("one:a", "two:b")
+    fails(left, a, "connect_fault", offline=True)
+    assert left.following() == [b]
+    assert left.again(0.0) is None
+
+
 def test_a_wait_is_no_repetition() -> None:
     left, (candidate,) = remaining("one:a")
     left.note(candidate, failure("rate_limited", retry_after_s=1.0), 0.0, asked=False)

@@ -49,6 +49,14 @@ def test_each_outcome_has_its_status(outcome: str, status: int, kind: str, code:
     assert verdict.relay is None
 
 
+def test_a_machine_that_is_offline_says_so() -> None:
+    offline = failure("connect_fault", code="offline", offline=True)
+    verdict = told(offline, "local_fault")
+    assert (verdict.status, verdict.code, verdict.retry_after_s) == (503, "offline", 2.0)
+    assert not verdict.should_retry
+    assert "up/a: connect_fault (it was connect_fault)" in verdict.message
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_401_of_an_upstream_is_never_passed_on(status: int) -> None:
     for outcome in FAULTS:
@@ -172,7 +180,13 @@ def test_who_was_asked_twice_has_been_retried_already() -> None:
     assert (verdict.retry_after_s, verdict.should_retry) == (5.0, False)
 
 
-@pytest.mark.parametrize("outcome", ["slow", "server_fault", "connect_fault", "billing", "auth"])
+@pytest.mark.parametrize("outcome", ["slow", "server_fault", "connect_fault", "local_fault"])
+def test_when_a_target_comes_back_is_told_though_a_client_should_not_try_at_once(outcome: str) -> None:
+    verdict = told(failure(outcome, retry_after_s=5.0))
+    assert (verdict.retry_after_s, verdict.should_retry) == (5.0, False)
+
+
+@pytest.mark.parametrize("outcome", ["billing", "auth", "context_too_long"])
 def test_no_wait_is_told_where_waiting_does_not_help(outcome: str) -> None:
     verdict = told(failure(outcome, retry_after_s=5.0))
     assert (verdict.retry_after_s, verdict.should_retry) == (None, False)

@@ -31,7 +31,7 @@ GENERATE = Generate(
 COMMANDS: list[Any] = [
     mailbox.Submit(1, MODEL, GENERATE),
     mailbox.Submit(2, MODEL, Embed(inputs=(Text("a"), Tokens([1])))),
-    mailbox.Submit(3, MODEL, Count(prompt=CHAT)),
+    mailbox.Submit(3, MODEL, Count(work=Generate(prompts=(CHAT,)))),
     mailbox.Cancel(1),
     mailbox.Load(MODEL),
     mailbox.Unload("/m"),

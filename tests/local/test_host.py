@@ -28,12 +28,13 @@ from gateway.local.mailbox import (
     Submit,
     Unload,
 )
-from gateway.local.request import Generate, Text
+from gateway.local.request import Count, Generate, Text
 from gateway.local.worker import Ticket
 from tests.local.asking import soon, until
 from tests.local.fakes import Engines, Heard, folder
 
 WORK = Generate(prompts=(Text("x"),))
+COUNT = Count(work=WORK)
 FAILURE = Failure(outcome=Outcome.LOCAL_FAULT, message="broken")
 A, B = folder("a"), folder("b")
 
@@ -316,3 +317,45 @@ async def test_one_that_leaves_while_its_successor_is_lost_is_still_seen_off() -
     released.set()
     await until(lambda: ("cold", "a") in heard.told)
     assert await host.close(soon(1))
+
+
+# --- counting -------------------------------------------------------------------------------------
+
+
+async def test_tokens_are_counted_by_an_engine_that_runs_already() -> None:
+    host, engines, _ = hosting(one_each=True)
+    assert not host.running(A.path)
+    host.load(A)
+    assert host.running(A.path)
+    ticket = host.ticket(B, 0)
+    cancel = host.count(ticket, COUNT)
+    assert engines.last.posted == [Load(A), Submit(ticket.id, B, COUNT)]
+    cancel()
+    cancel()
+    assert engines.last.posted[2:] == [Cancel(ticket.id)]
+    assert not host.running(B.path)
+
+
+async def test_an_engine_that_was_started_to_count_ends_if_it_gets_no_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host, engines, _ = hosting(one_each=True)
+    cancel = host.count(host.ticket(A, 0), COUNT)
+    host.count(host.ticket(A, 0), COUNT)()
+    assert len(engines.made) == 1
+    host.tidy(lambda path: False)
+    assert host.running(A.path), "its model may be wanted in a moment"
+    monkeypatch.setattr("gateway.local.host._SPARE_S", 0.0)
+    host.tidy(lambda path: False)
+    assert host.running(A.path), "it still counts"
+    cancel()
+    host.tidy(lambda path: True)
+    assert host.running(A.path), "its model is on its way"
+    host.tidy(lambda path: False)
+    assert not host.running(A.path)
+    assert engines.last.posted[-1] == Stop()
+    host.tidy(lambda path: False)
+    host.load(A)
+    host.tidy(lambda path: False)
+    assert host.running(A.path), "this one was not started to count"
+    assert await host.close(soon(5))

@@ -22,6 +22,8 @@ GENERATE = Generate(
     stop=("a",),
     n=2,
     top_logprobs=3,
+    trail=True,
+    resume=(5, 6),
 )
 FAILURE = Failure(outcome=Outcome.LOCAL_FAULT, message="x")
 FACTS = mailbox.ModelFacts(
@@ -41,7 +43,7 @@ LIKELY = mailbox.Likely("é", "é".encode()[:1], -0.5)
 COMMANDS: list[Any] = [
     mailbox.Submit(1, MODEL, GENERATE),
     mailbox.Submit(2, MODEL, Embed(inputs=(Text("x"), Tokens([3])), dimensions=5)),
-    mailbox.Submit(3, MODEL, Count(prompt=CHAT)),
+    mailbox.Submit(3, MODEL, Count(work=Generate(prompts=(CHAT,)))),
     mailbox.Cancel(1),
     mailbox.Load(MODEL),
     mailbox.Unload("/m"),
@@ -51,7 +53,7 @@ COMMANDS: list[Any] = [
 EVENTS: list[Any] = [
     mailbox.Accepted(1, 5),
     mailbox.Began(1),
-    mailbox.Delta(1, "x", True, 2, (mailbox.TokenProb(LIKELY, (LIKELY,)),)),
+    mailbox.Delta(1, "x", True, 2, (mailbox.TokenProb(LIKELY, (LIKELY,)),), (7, 8)),
     mailbox.CallBegan(1, 0, "c", "f", 1),
     mailbox.CallDelta(1, 0, "{}", 1),
     mailbox.Ended(1, "tool_calls", 1),

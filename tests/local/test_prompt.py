@@ -7,12 +7,15 @@ import pytest
 from gateway.local.fields import Unsupported
 from gateway.local.prompt import (
     far_too_long,
+    field_of,
+    given_tokens,
+    longest,
     opens_thinking,
     refusal,
     shared_parts,
     template_args,
 )
-from gateway.local.request import Chat
+from gateway.local.request import Chat, Count, Embed, Generate, Text, Tokens
 
 USER = [{"role": "user", "content": "x"}]
 
@@ -83,3 +86,17 @@ def test_the_system_messages_and_the_whole_of_a_conversation_may_be_shared() -> 
     system = {"role": "system", "content": "s"}
     assert shared_parts([system, *USER]) == [[system, {"role": "user", "content": ""}], [system, *USER]]
     assert shared_parts(USER) == [USER]
+
+
+def test_the_field_that_holds_the_prompts() -> None:
+    chat, text = Chat(messages=USER), Text("x")
+    assert field_of(Generate(prompts=(chat,))) == "messages"
+    assert field_of(Generate(prompts=(text,))) == "prompt"
+    assert field_of(Embed(inputs=(text,))) == field_of(Count(work=Embed(inputs=(text,)))) == "input"
+
+
+def test_prompts_of_token_ids_need_no_counting() -> None:
+    assert given_tokens(Generate(prompts=(Tokens([1, 2]), Tokens([3])))) == [2, 1]
+    assert given_tokens(Generate(prompts=(Tokens([1, 2]), Text("x")))) is None
+    assert given_tokens(Embed(inputs=(Tokens([1]),))) == [1]
+    assert (longest(Embed(inputs=()), 8), longest(Generate(prompts=()), 8)) == (8, 7)

@@ -84,6 +84,28 @@ async def test_a_stream_is_opened_told_and_closed() -> None:
     assert "usage" not in without[-2]
 
 
+async def test_the_trail_is_never_behind_the_chunks_and_outlives_them() -> None:
+    found = ticket(Accepted(1, 5))
+    found.trail = [7]  # what it was resumed with
+    reply = LocalReply(found, chat(), cancel=lambda _: None)
+    for text, *tokens in (("r", 8), ("a", 9, 10), ("b", 11)):
+        found.put(Delta(1, text, text == "r", tokens=tuple(tokens)))
+    found.put(Refused(1, FAILURE))
+    assert reply.trail == (7, 8, 9, 10, 11)
+    with pytest.raises(AttemptFailed):
+        _ = [chunk async for chunk in reply.chunks()]
+    assert reply.trail == (7, 8, 9, 10, 11)
+    assert LocalReply(ticket(Delta(1, "a")), chat(), cancel=lambda _: None).trail is None
+
+
+async def test_pieces_that_are_joined_keep_their_tokens() -> None:
+    found = ticket(
+        Delta(1, "b", tokens=(2, 3)), Delta(1, "c"), Delta(1, "d", tokens=(4,)), Delta(1, "e", True)
+    )
+    joined = found.more(Delta(1, "a", tokens=(1,)))
+    assert (joined.text, joined.tokens) == ("abcd", (1, 2, 3, 4))
+
+
 async def test_what_has_come_meanwhile_is_told_in_one_chunk() -> None:
     found = await items(
         chat(choices=2, probs=True),

@@ -27,7 +27,7 @@ def test_an_answer_that_is_begun_goes_on_unless_it_was_a_call(last: dict[str, An
 def test_each_answer_takes_a_place() -> None:
     assert Generate(prompts=(Text("a"), Tokens([1])), n=3).rows == 6
     assert Embed(inputs=(Text("a"), Text("b"))).rows == 1
-    assert Count(prompt=Text("a")).rows == 0
+    assert Count(work=Embed(inputs=(Text("a"),))).rows == 0
 
 
 def test_what_a_choice_of_tools_means() -> None:

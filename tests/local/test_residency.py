@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.local.residency import Decision, Occupant, Verdict, decide, expired, footprint
+from gateway.local.residency import (
+    Decision,
+    Occupant,
+    Verdict,
+    decide,
+    expired,
+    footprint,
+    held,
+    kv_bytes,
+    soonest,
+)
 
 GIB = 1024**3
 SIZE = footprint(GIB)
@@ -82,3 +92,23 @@ def test_who_was_idle_for_too_long_expires() -> None:
     assert expired(models, idle, 100.1) == []
     assert expired(models, {**idle, "d": 1000.0}, 10.0) == ["a", "d"]
     assert expired(models, idle, 0) == []
+
+
+def test_there_is_room_as_soon_as_enough_of_those_in_use_have_ended() -> None:
+    full = there("a", "b", "c", busy="abc", pinned="c")
+    ends = {"a": 5.0, "b": 2.0, "c": 1.0}
+    assert soonest("d", GIB, full, LIMIT, ends) == 2.0
+    assert soonest("d", 2 * GIB, full, LIMIT, ends) == 5.0
+    assert soonest("d", 3 * GIB, full, LIMIT, ends) is None, "a pinned one never goes"
+    assert soonest("d", GIB, full, LIMIT, {}) is None
+    assert soonest("d", GIB, full, LIMIT, ends, grown_bytes=LIMIT + SIZE, prompt_bytes=0) == 5.0
+
+
+def test_what_is_held_is_what_was_foreseen_or_more() -> None:
+    assert held(there("a", "b"), grown_bytes=SIZE, prompt_bytes=0) == 2 * SIZE
+    assert held(there("a"), grown_bytes=3 * SIZE, prompt_bytes=SIZE) == 2 * SIZE
+
+
+def test_memory_is_set_aside_for_a_prompt_and_the_beginning_of_an_answer() -> None:
+    assert kv_bytes(10, 100, 5) == 1050
+    assert kv_bytes(10, 100, 1_000_000) == kv_bytes(10, 100, 1024)

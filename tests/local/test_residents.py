@@ -290,3 +290,47 @@ async def test_a_model_without_a_batch_has_one_place_from_then_on() -> None:
     place.of.changed(ModelChanged(A, "ready", facts=facts(batched=False)))
     answers: list[Any] = [place.line.admit(A.path, number, time.monotonic()) for number in (1, 2)]
     assert [answer.wait_s for answer in answers] == [0.0, 2.0]
+
+
+async def test_a_refusal_for_want_of_memory_says_when_a_model_in_use_should_be_done() -> None:
+    place = Place(limit=2 * SIZE, pinned=frozenset("b"))
+    place.ready(A, B)
+    place.line.admit(A.path, 1, time.monotonic())
+    place.line.admit(A.path, 2, time.monotonic())
+    place.line.admit(A.path, 3, time.monotonic())  # waits for one of two places, each held for 2 s
+    assert place.refusal(C).retry_after_s == pytest.approx(4.0, abs=0.5)
+    assert place.of.foresee(C) == pytest.approx(4.0, abs=0.5)
+    assert place.of.free_bytes() == 0
+    alone = Place(limit=SIZE, pinned=frozenset("a"))
+    alone.ready(A)
+    assert alone.refusal(B).retry_after_s is None
+    with pytest.raises(AttemptFailed):
+        alone.of.foresee(B)
+
+
+async def test_a_wait_beyond_patience_is_a_refusal_and_so_is_an_engine_that_rests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = Place(limit=SIZE)
+    place.of.claim(A)  # nobody has asked it anything: it is only being loaded
+    assert place.of.foresee(B) == 2.0
+    assert [stay.folder for stay in place.of.loading()] == [A]
+    place.host.rest_s = 5.0
+    with pytest.raises(AttemptFailed) as caught:
+        place.of.foresee(B)
+    assert caught.value.failure.code == "engine_failed"
+    place.host.rest_s = 0.0
+    monkeypatch.setattr(residents, "_PATIENCE_S", 1.0)
+    with pytest.raises(AttemptFailed) as caught:
+        place.of.foresee(B)
+    assert (caught.value.failure.code, caught.value.failure.retry_after_s) == ("memory_full", 2.0)
+
+
+async def test_who_would_go_and_what_they_weigh() -> None:
+    place = Place()
+    place.ready(A, B)
+    assert place.of.foresee(C) == 0.0
+    assert place.of.displaced(C) == ("a",)
+    assert place.of.displaced(A) == ()
+    assert place.of.weight_bytes() == 2 * facts().weight_bytes
+    assert place.host.did == [], "only asked"

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.failover.outcome import Outcome
 from gateway.local.scheduler import Admitted, Full, Scheduler
 
 
@@ -170,3 +171,31 @@ def test_nobody_waits_beyond_the_queue_and_no_wait_is_negative(
         assert line.running("m") + line.waiting("m") == sum(inside.values())
         if len(inside) > 1:
             assert sum(inside.values()) <= batch_size + max_queue
+
+
+def test_what_would_be_refused_is_told_without_asking_for_it() -> None:
+    line = Scheduler(batch_size=2, max_queue=1)
+    assert line.full("m", 0.0, places=50) is None, "nobody is there"
+    running(line, 1, 0.0)
+    assert line.full("m", 0.0, places=2) is None
+    found = line.full("m", 0.0, places=3)
+    assert found == line.admit("m", 2, 0.0, places=3)
+    assert isinstance(found, Full)
+    failure = found.failure("m")
+    assert (failure.outcome, failure.code, failure.retry_after_s) == (Outcome.OVERLOADED, "queue_full", 1.0)
+    assert line.waiting("m") == 0
+
+
+def test_a_line_is_over_when_the_last_one_in_it_is() -> None:
+    line = Scheduler(batch_size=2, max_queue=9)
+    assert (line.ends_s("m", 0.0), line.width("m")) == (0.0, 2)
+    served(line, 1, 0.0, 10.0)
+    assert line.ends_s("m", 10.0) == 0.0
+    running(line, 2, 10.0)
+    line.admit("m", 3, 14.0)
+    assert line.ends_s("m", 14.0) == 10.0
+    for number in (4, 5):
+        line.admit("m", number, 14.0)
+    assert line.ends_s("m", 14.0) == 20.0
+    line.one_at_a_time("m")
+    assert line.width("m") == 1

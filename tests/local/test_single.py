@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gateway.failover.outcome import Outcome
 from gateway.local.pool import LocalPool
 from tests.local.asking import (
     PLAIN,
+    body_of,
     call,
     closing,
     completed,
@@ -110,6 +112,20 @@ async def test_streams_choices_stops_and_probabilities_as_in_a_batch(single: Loc
     seeded = [await said(single, model, "dice", temperature=1.5, seed=3, **fields) for _ in range(2)]
     assert seeded[0] == seeded[1] != text
     assert (await whole(single, model, logit_bias={"256": 100}))["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("model", ALONE)
+async def test_an_answer_that_was_lost_goes_on(single: LocalPool, model: str) -> None:
+    for fields in ({}, {"logit_bias": PLAIN, "frequency_penalty": 0.5}):  # with a draft, and without
+        request = call(model, "lost", max_tokens=24, stop="never", **fields)
+        reply = await single.open(replace(request, keep=True), deadline=soon())
+        (choice,) = (body := await body_of(reply))["choices"]
+        assert reply.trail is not None
+        for size in {1, len(reply.trail) // 2, len(reply.trail)} - {0}:
+            again = replace(request, resume=reply.trail[:size])
+            found = await body_of(await single.open(again, deadline=soon()))
+            assert found["choices"] == [choice], size
+            assert found["usage"]["completion_tokens"] == body["usage"]["completion_tokens"]
 
 
 async def test_a_quantised_prompt_is_kept_too(single: LocalPool, cold: LocalPool) -> None:

@@ -116,3 +116,27 @@ def test_a_disk_that_takes_nothing_is_no_reason_to_fail(
     speeds.write()
     assert "can't be kept" in caplog.text
     assert speeds.of("f").load_s == 1.0
+
+
+def test_the_bytes_of_a_token_are_learnt_from_bodies_of_text() -> None:
+    speed = Speed()
+    speed.learn(finished(), 1)
+    speed.learn(finished(), 1, 255)
+    assert speed.bytes_per_token is None
+    speed.learn(finished(), 1, 500)
+    assert speed.bytes_per_token == 5.0
+    speed.learn(finished(), 1, 1000)
+    assert speed.bytes_per_token == pytest.approx(6.0)
+
+
+def test_how_fast_models_load_is_learnt_from_large_ones(tmp_path: Path) -> None:
+    speeds = Speeds(tmp_path / "speeds.json")
+    speeds.loaded("tiny", 1.0, 1000)
+    assert speeds.load_rate() is None
+    speeds.loaded("large", 2.0, 3_000_000_000)
+    speeds.loaded("larger", 4.0, 9_000_000_000)
+    assert speeds.load_rate() == pytest.approx(2e9)
+    speeds.write()
+    again = Speeds(tmp_path / "speeds.json")
+    again.read()
+    assert again.load_rate() == speeds.load_rate()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from gateway.backend import AttemptFailed, Call, Framing
 from gateway.failover.outcome import Failure, Outcome
+from gateway.local.forecast import Forecast
 from tests import canned
 
 Piece = bytes | asyncio.Event | Failure | Exception | Callable[[], object]
@@ -63,6 +64,7 @@ class PuppetReply:
         self.headers = (*kind, *answer.headers)
         self.framing = answer.framing
         self.closed = 0
+        self.trail: tuple[int, ...] | None = None
         self._pieces = answer.pieces
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -84,8 +86,9 @@ class Puppet:
         self.calls: list[Call] = []
         self.replies: list[PuppetReply] = []
         self.looked = 0
-        self.waiting = 0
-        self.wait = 0.0
+        self.trails: list[tuple[int, ...] | None] = []  # of its replies, in their order
+        self.warmed: list[str] = []
+        self.weather = Forecast()
         self._answers = list(answers or [Answer()])
         self._news = asyncio.Event()
 
@@ -96,6 +99,8 @@ class Puppet:
         for piece in answer.head:
             await _meet(piece)
         reply = PuppetReply(answer)
+        if self.trails:
+            reply.trail = self.trails.pop(0)
         self.replies.append(reply)
         return reply
 
@@ -117,11 +122,13 @@ class Puppet:
     def knows(self, name: str) -> bool:
         return name in self.names
 
-    def queued(self, name: str) -> int:
-        return self.waiting
+    async def load(self, name: str) -> None:
+        self.warmed.append(name)
 
-    def wait_s(self, name: str) -> float:
-        return self.wait
+    async def forecast(
+        self, call_path: str, model: str | None, body: bytes | None, *, limit_s: float | None = None
+    ) -> Forecast:
+        return self.weather
 
 
 async def _meet(piece: Piece) -> None:

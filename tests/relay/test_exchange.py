@@ -16,7 +16,7 @@ from gateway.config import Server
 from gateway.failover.breaker import Key, State
 from gateway.failover.outcome import Outcome
 from gateway.failover.policy import Policy
-from gateway.relay import exchange
+from gateway.relay import downstream
 from gateway.relay.exchange import Limits
 from gateway.relay.pump import Pump
 from gateway.wire.dialect import Dialect
@@ -344,7 +344,7 @@ async def test_a_bug_before_the_head_is_a_500_and_booked_as_one(monkeypatch: pyt
     def broken(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(exchange, "put_head", broken)
+    monkeypatch.setattr(downstream, "put_head", broken)
     async with house_of(Puppet()) as house:
         now = asyncio.get_running_loop().time()
         key = Key("a", None, "m")

@@ -33,6 +33,7 @@ DONE = Finished(
     attempts=(("local/qwen3-8b", Outcome.OVERLOADED), ("openai/gpt-4o", Outcome.OK)),
     first_content_s=0.12,
     usage=Usage(12, 345, 7),
+    other_usage=Usage(13, 40),
 )
 
 
@@ -55,9 +56,11 @@ async def add_rule(store: Store, pattern: str = "gpt-*", *targets: str, **more: 
 
 
 async def add_credential(
-    store: Store, upstream_name: str = "openai", name: str = "default", secret: str = CANARY
+    store: Store, upstream_name: str = "openai", name: str = "default", secret: str = CANARY, weight: int = 1
 ) -> Credential:
-    await store.change("test", lambda change: credentials.add(change, upstream_name, name, Secret(secret)))
+    await store.change(
+        "test", lambda change: credentials.add(change, upstream_name, name, Secret(secret), weight=weight)
+    )
     return next(held for held in store.snapshot.credentials[upstream_name] if held.name == name)
 
 

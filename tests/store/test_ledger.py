@@ -48,6 +48,8 @@ async def test_a_request_that_is_over_is_kept_with_all_its_facts(store: Store, k
             output_tokens=345,
             cached_tokens=7,
             broken="",
+            other_input_tokens=13,
+            other_output_tokens=40,
         )
     ]
 

@@ -31,7 +31,7 @@ async def test_the_migrated_tables_are_what_the_models_say(store: Store, home: P
         kind for kind in vars(models).values() if isinstance(kind, type) and issubclass(kind, peewee.Model)
     ]
     named = {kind._meta.table_name: kind for kind in tables if kind.__name__.endswith("Row")}
-    assert len(named) == 9
+    assert len(named) == 10
     for name, kind in named.items():
         assert columns(home / "gateway.db", name) == set(kind._meta.columns), name
 
@@ -117,17 +117,27 @@ def contents(path: Path, tables: list[str]) -> dict[str, list[tuple[object, ...]
         connection.close()
 
 
-async def test_schema_1_is_brought_up_with_everything_that_is_in_it(opened: Opener, home: Path) -> None:
-    lay(home, "schema1.sql")
+@pytest.mark.parametrize("schema", [1, 2])
+async def test_an_older_schema_is_brought_up_with_everything_that_is_in_it(
+    opened: Opener, home: Path, schema: int
+) -> None:
+    lay(home, f"schema{schema}.sql")
     tables = ["rules", "targets", "policies", "upstreams", "credentials", "client_keys", "history"]
+    tables += ["requests"] if schema > 1 else []
     before = contents(home / "gateway.db", tables)
     assert all(before.values())
     store = await opened()
-    assert store.database.migrated == migrate.MIGRATIONS[1:]
-    assert contents(home / "gateway.db", tables) == before
+    assert store.database.migrated == migrate.MIGRATIONS[schema:]
+    now = contents(home / "gateway.db", tables)
+    added = {"upstreams": ("[]", "order"), "credentials": (1,), "requests": (None, None)}
+    assert now == {name: [row + added.get(name, ()) for row in rows] for name, rows in before.items()}
     (backup,) = (home / "backups").iterdir()
     assert contents(backup, tables) == before
-    assert columns(backup, "requests") == set()
+    assert columns(backup, "standings") == set()
+    assert (store.snapshot.upstreams["openai"].abilities, store.snapshot.upstreams["openai"].spread) == (
+        (),
+        "order",
+    )
     [rule] = store.snapshot.rules.rules
     assert (rule.id, rule.pattern, [str(target) for target in rule.targets]) == (
         1,
@@ -141,8 +151,9 @@ async def test_schema_1_is_brought_up_with_everything_that_is_in_it(opened: Open
     assert (await add_rule(store, "new")).id == 3  # 2 was removed and is not used again
 
 
-async def test_the_steps_make_the_very_tables_of_an_older_release(
-    opened: Opener, home: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("schema", [1, 2])
+def test_the_steps_make_the_very_tables_of_an_older_release(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schema: int
 ) -> None:
     def tables(path: Path) -> set[str]:
         connection = sqlite3.connect(path)
@@ -151,10 +162,12 @@ async def test_the_steps_make_the_very_tables_of_an_older_release(
         finally:
             connection.close()
 
-    lay(home, "schema1.sql")
+    lay(home, f"schema{schema}.sql")
     released = tables(home / "gateway.db")
-    with monkeypatch.context() as patch:
-        patch.setattr(migrate, "MIGRATIONS", migrate.MIGRATIONS[:1])
-        patch.setattr(migrate, "SCHEMA", 1)
-        await (await opened(home.parent / "made")).close()
-    assert tables(home.parent / "made" / "gateway.db") == released
+    monkeypatch.setattr(migrate, "MIGRATIONS", migrate.MIGRATIONS[:schema])
+    monkeypatch.setattr(migrate, "SCHEMA", schema)
+    made = peewee.SqliteDatabase(tmp_path / "made.db")
+    made.connect()
+    migrate.migrate(made, back_up=lambda version: None)
+    made.close()
+    assert tables(tmp_path / "made.db") == released

@@ -12,7 +12,7 @@ import pytest
 from gateway.config import Config
 from gateway.config import Store as StoreSection
 from gateway.errors import StoreError
-from gateway.store import history, migrate, models, policies, requests, rules
+from gateway.store import database, history, migrate, models, policies, requests, rules
 from gateway.store.store import Store
 from tests.store.conftest import Keeper, Opener
 from tests.store.make import DONE, add_credential, add_rule, add_upstream, kept
@@ -99,14 +99,24 @@ async def test_a_database_of_schema_1_is_brought_up_with_what_is_in_it(
     with monkeypatch.context() as patch:
         patch.setattr(migrate, "MIGRATIONS", migrate.MIGRATIONS[:1])
         patch.setattr(migrate, "SCHEMA", 1)
-        old = await opened()
-        await add_rule(old, "kept")
-        await old.close()
+        old = database._connect(url)
+        migrate.migrate(old, back_up=lambda version: None)
+        old.close()
+    server.execute(
+        url,
+        "INSERT INTO rules (pattern, priority, enabled, policy, note) VALUES ('kept', 0, true, 'default', '')",
+    )
+    server.execute(
+        url,
+        "INSERT INTO upstreams VALUES ('openai', 'openai', 'https://api.openai.com/v1', 'bearer', "
+        "'{}', '{}', 5, true, true, '')",
+    )
     assert server.execute(url, "SELECT value FROM meta WHERE key = 'schema'") == [("1",)]
     new = await opened()
     assert new.database.migrated == migrate.MIGRATIONS[1:]
     assert patterns(new) == ["kept"]
     assert server.execute(url, "SELECT COUNT(*) FROM requests") == [(0,)]
+    assert new.snapshot.upstreams["openai"].spread == "order"
 
 
 async def test_a_newer_schema_is_refused(opened: Opener, server: Server, url: str) -> None:

@@ -20,6 +20,20 @@ from tests.store.make import add_credential, add_rule, add_upstream, by_hand
         ("UPDATE upstreams SET headers = '[1]' WHERE name = 'second'", "upstreams: row 'second'"),
         ("UPDATE upstreams SET query = '{\"a\": 1}' WHERE name = 'second'", "upstreams: row 'second'"),
         ("UPDATE upstreams SET connect_s = 'soon' WHERE name = 'second'", "upstreams: row 'second'"),
+        ("UPDATE upstreams SET spread = 'thin' WHERE name = 'second'", "upstreams: row 'second'"),
+        ("UPDATE upstreams SET abilities = '{}' WHERE name = 'second'", "upstreams: row 'second'"),
+        (
+            "UPDATE upstreams SET abilities = '[{\"tools\": 1}]' WHERE name = 'second'",
+            "upstreams: row 'second'",
+        ),
+        (
+            "UPDATE upstreams SET abilities = '[{\"context\": true}]' WHERE name = 'second'",
+            "upstreams: row 'second'",
+        ),
+        (
+            "UPDATE upstreams SET abilities = '[{\"pattern\": 1}]' WHERE name = 'second'",
+            "upstreams: row 'second'",
+        ),
         ("UPDATE credentials SET upstream = 'gone' WHERE id = 2", "credentials: row 2"),
         ("UPDATE credentials SET version = 'new' WHERE id = 2", "credentials: row 2"),
     ],

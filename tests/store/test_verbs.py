@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import MissingError, RefusedError
+from gateway.failover.ability import Ability
 from gateway.routing.rule import Target
-from gateway.snapshot import AuthStyle
+from gateway.snapshot import AuthStyle, Spread
 from gateway.store import clients, credentials, rules, upstreams
 from gateway.store.presets import PRESETS
 from gateway.store.secrets import Secret
@@ -92,6 +93,14 @@ async def test_an_upstream_is_written_in_one_spelling(store: Store) -> None:
         ({"query": (("", "x"),)}, "query"),
         ({"query": (("a", "b\n"),)}, "query"),
         ({"base_url": "http://api.openai.com"}, "clear text"),
+        ({"abilities": (Ability(pattern="", tools=True),)}, "a pattern must be printable"),
+        ({"abilities": (Ability(pattern="a\nb", tools=True),)}, "a pattern must be printable"),
+        ({"abilities": (Ability(context=0),)}, "context must be 1 to"),
+        (
+            {"abilities": (Ability(pattern="gpt-*"),)},
+            "'gpt-\\*' says nothing; expected at least one of context",
+        ),
+        ({"abilities": (Ability(tools=True),) * 101}, "100 abilities, not 101"),
     ],
 )
 async def test_an_upstream_that_cannot_be_is_refused(
@@ -159,6 +168,31 @@ async def test_several_credentials_of_one_upstream_in_the_order_they_came(store:
         await store.change("test", lambda change: credentials.remove(change, "openai", "default"))
     with pytest.raises(MissingError, match="there is no upstream 'nobody'"):
         await store.change("t", lambda change: credentials.add(change, "nobody", "default", Secret(CANARY)))
+
+
+async def test_the_heavier_credential_comes_first_and_of_equals_the_older(store: Store) -> None:
+    await add_upstream(store)
+    for name, weight in (("a", 1), ("b", 5), ("c", 5), ("d", 1000)):
+        assert (await add_credential(store, name=name, weight=weight)).weight == weight
+    assert [held.name for held in store.snapshot.credentials["openai"]] == ["d", "b", "c", "a"]
+    await store.change("test", lambda change: credentials.put(change, "openai", "a", weight=6))
+    held = store.snapshot.credentials["openai"]
+    assert [(each.name, each.version) for each in held] == [("d", 1), ("a", 1), ("b", 1), ("c", 1)]
+    for weight in (0, 1001):
+        with pytest.raises(RefusedError, match=f"the weight must be 1 to 1000, not {weight}"):
+            await add_credential(store, name="e", weight=weight)
+
+
+async def test_what_is_said_of_an_upstreams_models_is_kept(store: Store) -> None:
+    abilities = (
+        Ability(pattern="gpt-3.5*", context=16385, vision=False),
+        Ability(tools=True, json=True, prefill=False),
+    )
+    made = replace(upstream(), abilities=abilities, spread=Spread.WEIGHT)
+    await store.change("test", lambda change: upstreams.add(change, made))
+    await store.reload()
+    assert store.problems == ()
+    assert store.snapshot.upstreams["openai"] == made
 
 
 async def test_an_upstream_that_asks_for_nothing_gets_no_credential(store: Store) -> None:

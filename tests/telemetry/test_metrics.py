@@ -102,3 +102,10 @@ def test_the_rows_that_the_ledger_dropped_are_counted_when_somebody_looks() -> N
 def test_the_process_has_one_page() -> None:
     assert metrics.CONTENT_TYPE.startswith("text/plain; version=0.0.4")
     assert b"mlx_gateway_requests_in_flight" in metrics.render()
+
+
+def test_a_machine_that_is_offline_shows_it() -> None:
+    of = Metrics()
+    assert page(of)["mlx_gateway_offline"] == 0
+    of.offline(lambda: "a.test: there is no route")
+    assert page(of)["mlx_gateway_offline"] == 1

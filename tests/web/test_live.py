@@ -16,7 +16,9 @@ from gateway.config import Config, Local
 from gateway.errors import MissingError
 from gateway.failover.breaker import Breakers
 from gateway.failover.budget import RetryBudget
+from gateway.failover.learnt import Learnt
 from gateway.relay.exchange import Limits
+from gateway.relay.planner import Planner
 from gateway.relay.relay import Relay
 from gateway.store.store import Store
 from gateway.web.live import LiveView
@@ -29,16 +31,23 @@ class Live:
     def __init__(self, store: Store, config: Config, home: Path) -> None:
         self.store = store
         self.cloud = CloudClient(config.cloud, Credentials(store.vault.open))
+        breakers, learnt = Breakers(), Learnt()
+        self.planner = Planner(
+            local=None, breakers=breakers, learnt=learnt, default_upstream="", jitter=lambda: 0.5
+        )
         self.relay = Relay(
             snapshot=lambda: store.snapshot,
             local=None,
             cloud=self.cloud,
-            breakers=Breakers(),
+            planner=self.planner,
+            breakers=breakers,
+            learnt=learnt,
             budget=RetryBudget(),
             limits=Limits(heartbeat_s=15, write_s=60, reply_limit=1 << 20),
-            default_upstream="",
         )
-        self.view = LiveView(config, store, self.relay, None, self.cloud)
+        self.view = LiveView(
+            config, store, relay=self.relay, planner=self.planner, pool=None, cloud=self.cloud
+        )
         self._context = Context(store=store, home=home, config=config, actor="owner", live=self.view)
 
     async def do(self, operation: str, **args: Any) -> Any:
@@ -118,7 +127,7 @@ async def test_explain_gives_the_plan_of_each_dialect_and_asks_nobody(live: Live
         told = await live.do("explain", model="m")
         assert lab.hits == 0
     chat = told["plans"]["/v1/chat/completions"]
-    assert chat["try"] == [{"target": "a/other", "credential": "default"}]
+    assert chat["try"] == [{"target": "a/other", "credential": "default", "late": None}]
     assert [each["target"] for each in chat["skip"]] == ["local/demo"]
     messages = told["plans"]["/v1/messages"]
     assert messages["try"] == []

@@ -36,7 +36,10 @@ from gateway.wire.sse import SseSplitter, parse_event
             WireError(message="m", code="RESOURCE_EXHAUSTED", status=429),
         ),
         ({"detail": "m"}, WireError(message="m")),
-        ({"detail": [{"loc": ["body", "model"], "msg": "m", "type": "missing"}]}, WireError(message="m")),
+        (
+            {"detail": [{"loc": ["body", "model"], "msg": "m", "type": "missing"}]},
+            WireError(message="m", param="body.model"),
+        ),
         ({"error": "m"}, WireError(message="m")),
         ({"code": "Client error", "error": "m"}, WireError(message="m", code="Client error")),
         (

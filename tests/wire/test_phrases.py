@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.wire.failure import WireError
-from gateway.wire.phrases import is_auth_error, is_context_error, is_model_error, is_quota_error
+from gateway.wire.phrases import is_auth_error, is_context_error, is_model_error, is_quota_error, unable
 
 CONTEXT = [
     "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 tokens.",
@@ -150,3 +150,48 @@ def test_googles_limit_per_minute_is_no_empty_account() -> None:
     assert not is_quota_error(said(message, code="RESOURCE_EXHAUSTED"))
     assert not is_quota_error(said(message + " Please retry in 23.5s."))
     assert not is_quota_error(said(message + " Limit: 15 requests per minute."))
+
+
+UNABLE = [
+    ("vision", "this model does not support image input (ref: b8bd630e)"),
+    ("vision", "Model do not support image input. Request id: 02178"),
+    ("vision", "Model `gemma4:e4b-mlx` does not support images"),
+    ("vision", "No endpoints found that support image input"),
+    ("vision", "image input is not supported - hint: you may need to provide the mmproj"),
+    ("vision", "acme/foo is not a multimodal model"),
+    ("tools", "registry.ollama.ai/library/dolphin-mistral:latest does not support tools"),
+    ("tools", "No endpoints found that support tool use."),
+    ("tools", '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'),
+    ("tools", "`tools` is not supported in this model."),
+    ("json", "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model."),
+    ("json", "This response_format type is unavailable now"),
+    ("json", "This model does not support response format `json_schema`."),
+    ("json", "Structured outputs are not supported for this model"),
+    (
+        "prefill",
+        "This model does not support assistant message prefill. The conversation must end with a user message.",
+    ),
+    ("", "Invalid image data"),
+    ("", "unsupported image format: tiff"),
+    ("", "This model does not support image urls, send base64"),
+    ("", "The image url is not supported"),
+    ("", "This model does not support image types other than png"),
+    ("", "This model does not support tool choice 'required'"),
+    ("", "Function calling with a response mime type: 'application/json' is unsupported"),
+    ("", "json mode is not supported when tools are given"),
+    ("", "tools are not supported with streaming"),
+    ("", "This model does not support the parameter top_k"),
+    ("", "Invalid schema for function 'f': tools must not be empty"),
+]
+
+
+@pytest.mark.parametrize(("part", "message"), UNABLE)
+def test_what_a_model_cannot_do(part: str, message: str) -> None:
+    assert unable(WireError(message=message)) == part
+
+
+def test_a_code_that_names_its_parameter_says_it_too() -> None:
+    assert unable(WireError(message="no", code="unsupported_value", param="response_format")) == "json"
+    assert unable(WireError(message="no", code="unsupported_parameter", param="tools")) == "tools"
+    assert unable(WireError(message="no", code="unsupported_parameter", param="temperature")) == ""
+    assert unable(WireError(message="no", code="invalid_value", param="tools")) == ""

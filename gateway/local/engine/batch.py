@@ -163,7 +163,7 @@ class Batch:
 
     def _keep_answer(self, row: Row, response: Any) -> None:
         """Prompt and answer are most of the next prompt of a conversation."""
-        if len(row.tokens) + row.produced < KEPT_TOKENS or not self.prefixes.max_bytes or row.task.refused:
+        if len(row.prompt) + row.produced < KEPT_TOKENS or not self.prefixes.max_bytes or row.task.refused:
             return
         if response.prompt_cache is not None:
             cache, tokens = response.prompt_cache, response.all_tokens
@@ -236,6 +236,9 @@ class Batch:
         if not row.task.began:
             row.task.began = True
             out.append(Began(row.task.id))
+        if row.repeat(out):
+            assert row.uid is not None
+            self._drop([row.uid])
 
     def _insert(self, row: Row) -> None:
         resident, asked = self.resident, row.task.work.sampling
@@ -247,16 +250,16 @@ class Batch:
         # Lists are adopted and grown by the generator: it gets copies.
         (row.uid,) = self._generator.insert_segments(
             [[rest[a:b] for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True)]],
-            max_tokens=[row.limit],
+            max_tokens=[row.left],
             caches=[cache],
             all_tokens=[row.tokens[:covered]],
-            samplers=[sampling.sampler(params, seed)],
+            samplers=[sampling.sampler(params, seed, behind=len(row.resumed))],
             logits_processors=[row.processors(resident)],
         )
         row.covered = covered
         row.begin(resident)
         self.rows[row.uid] = row
         self._left[row.uid] = len(rest)
-        row.task.cached_tokens += covered
+        row.task.cached_tokens += row.cached
         self.counters.cached_tokens += covered
         self.counters.prompt_tokens += len(row.tokens)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple, assert_never
 
@@ -76,6 +77,14 @@ class Guide:
     def fork(self) -> Guide:
         """The same rules from the start, for another choice or a row that starts over."""
         return Guide(self._rules, self._board)
+
+    def follow(self, tokens: Iterable[int]) -> None:
+        """The answer begins with these tokens, which are not drawn any more."""
+        try:
+            for token in tokens:
+                self._advance(token)
+        except BrokenRule as error:
+            self.failure = str(error)
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         if self.failure is not None or self._phase is Phase.DONE:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 
 from gateway.failover.outcome import Failure, Outcome
-from gateway.local.engine.models import Resident, Stage, load, read_tokenizer
+from gateway.local.engine.models import Resident, Stage, load
 from gateway.local.mailbox import Event, ModelChanged, ModelFolder
 
 log = logging.getLogger(__name__)
@@ -45,17 +45,19 @@ class _Loading:
     """A load that is under way: the tokenizer comes from another thread, then the weights in stages."""
 
     folder: ModelFolder
+    began: float = field(default_factory=time.monotonic)
     stages: Generator[Stage, None, Resident] | None = None
     told: float = 0.0  # the progress that was told last
 
 
 @dataclass(slots=True)
 class Loader:
-    """The loads that are wanted. `put` brings what its threads find into the loop's inbox; `gently` says
-    whether others wait for a step.
+    """The loads that are wanted. `put` brings what its threads find into the loop's inbox, `read` gives
+    them a tokenizer; `gently` says whether others wait for a step.
     """
 
     put: Callable[[Spelled], None]
+    read: Callable[[ModelFolder], Any]
     gently: Callable[[], bool]
     _queue: deque[ModelFolder] = field(default_factory=deque)
     _loading: _Loading | None = None
@@ -117,6 +119,7 @@ class Loader:
         except StopIteration as done:
             self._loading = None
             resident: Resident = done.value
+            resident.load_s = time.monotonic() - loading.began
             return resident
         except Exception as error:
             return self._fail(loading.folder, error)
@@ -128,11 +131,11 @@ class Loader:
 
     def _begin(self, folder: ModelFolder) -> None:
         self._loading = _Loading(folder)
-        put = self.put
+        put, read = self.put, self.read
 
         def spell() -> None:
             try:
-                put(Spelled(folder.path, read_tokenizer(folder)))
+                put(Spelled(folder.path, read(folder)))
             except Exception as error:
                 put(Spelled(folder.path, None, error))
 

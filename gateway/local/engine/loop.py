@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -27,6 +28,7 @@ from gateway.local.engine.prompts import Prepared, PromptThread, Ready
 from gateway.local.engine.room import Room
 from gateway.local.engine.row import Row, Task, engine_failure
 from gateway.local.engine.single import Single
+from gateway.local.engine.spelling import Tokenizers
 from gateway.local.mailbox import (
     Accepted,
     Cancel,
@@ -47,7 +49,7 @@ from gateway.local.mailbox import (
     Unload,
 )
 from gateway.local.memory import footprint
-from gateway.local.request import Embed, Generate, Work
+from gateway.local.request import Count, Embed, Generate, Work
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +85,12 @@ class EngineLoop:
         self._settings, self._border = settings, border
         self._homes: dict[str, _Home] = {}
         self._asked: dict[int, tuple[str, Work]] = {}  # submitted, but not in a batch yet
-        self._loader = Loader(border.inbox.put, lambda: any(home.busy for home in self._homes.values()))
+        self._tokenizers = Tokenizers()
+        self._loader = Loader(
+            border.inbox.put, self._tokenizers.of, lambda: any(home.busy for home in self._homes.values())
+        )
         self._prompts = PromptThread(border.inbox.put)
+        self._counts = PromptThread(border.inbox.put)  # a tokenizer that is read keeps no prompt waiting
         self._out: list[Event] = []
         folder = Path(settings.prompt_cache_folder) if settings.prompt_cache_folder else None
         self._prefixes = PrefixCache(
@@ -120,6 +126,7 @@ class EngineLoop:
     def close(self) -> None:
         """Let everything go that belongs to MLX; the last thing its thread does."""
         self._prompts.stop()
+        self._counts.stop()
         for home in self._homes.values():
             home.answers.close()
         self._homes.clear()
@@ -169,6 +176,8 @@ class EngineLoop:
                 self._asked[command.id] = (command.model.path, command.work)
                 if command.model.path in self._homes:
                     self._prepare(command.id)
+                elif isinstance(command.work, Count):
+                    self._count_tokens(command.id, command.model, command.work)
                 else:
                     self._want(command.model)
             case Cancel():
@@ -206,12 +215,20 @@ class EngineLoop:
         path, work = self._asked[number]
         self._prompts.submit(number, self._homes[path].resident, work, lambda: number in self._asked)
 
+    def _count_tokens(self, number: int, folder: ModelFolder, work: Count) -> None:
+        """The model is not in memory, and needs not be."""
+        spelling = partial(self._tokenizers.spelling, folder)
+        self._counts.count(number, spelling, work, lambda: number in self._asked)
+
     def _prepared(self, prepared: Prepared) -> None:
         asked = self._asked.pop(prepared.id, None)
         if asked is None:  # cancelled while it was being rendered
             return
         path, work = asked
         home = self._homes.get(path)
+        if isinstance(work, Count):
+            self._out.append(self._counted(prepared, work.work, home))
+            return
         if prepared.failure is not None or home is None:
             failure = prepared.failure or engine_failure("the model was unloaded meanwhile")
             self._out.append(Refused(prepared.id, failure))
@@ -220,12 +237,22 @@ class EngineLoop:
         self._out.append(Accepted(prepared.id, prompt_tokens))
         if isinstance(work, Generate):
             self._generate(home, prepared, work, prompt_tokens)
-        elif isinstance(work, Embed):
+        else:
             assert home.vectors is not None
             inputs = [ready.tokens for ready in prepared.prompts]
             home.vectors.add(prepared.id, inputs, work.dimensions)
-        else:
-            self._out.append(Finished(id=prepared.id, prompt_tokens=prompt_tokens))
+
+    def _counted(self, prepared: Prepared, work: Generate | Embed, home: _Home | None) -> Finished | Refused:
+        failure = prepared.failure
+        if isinstance(work, Generate) and home is not None:
+            for ready in prepared.prompts:
+                if self._room.too_large(
+                    home.resident, len(ready.tokens), self._limit(home.resident, work, ready)
+                ):
+                    failure = _no_memory(len(ready.tokens))
+        if failure is not None:
+            return Refused(prepared.id, failure)
+        return Finished(id=prepared.id, prompt_tokens=sum(len(ready.tokens) for ready in prepared.prompts))
 
     def _generate(self, home: _Home, prepared: Prepared, work: Generate, prompt_tokens: int) -> None:
         task = Task(prepared.id, work, prompt_tokens, open=work.rows)
@@ -279,8 +306,8 @@ class EngineLoop:
         self._room.weights += resident.weight_bytes
         counters.loads += 1
         self._out.append(ModelChanged(resident.folder, "ready", progress=1.0, facts=resident.facts()))
-        for number, (wanted, _) in self._asked.items():
-            if wanted == path:
+        for number, (wanted, work) in self._asked.items():
+            if wanted == path and not isinstance(work, Count):  # that is under way
                 self._prepare(number)
 
     def _unload(self, path: str) -> None:
@@ -312,13 +339,16 @@ class EngineLoop:
 def _rows(task: Task, index: int, ready: Ready, limit: int) -> list[Row]:
     """The answers to one prompt: the first computes it, the others wait for that."""
     work, rows = task.work, list[Row]()
+    resumed = work.resume[:limit]
+    tokens = [*ready.tokens, *resumed]
     for place in range(work.n):
         row = Row(
             task,
             index * work.n + place,
-            ready.tokens,
+            tokens,
             ready.thinking,
             limit,
+            resumed=resumed,
             guide=ready.guide if place == 0 or ready.guide is None else ready.guide.fork(),
             borders=ready.borders,
             leader=rows[0] if rows else None,

@@ -118,6 +118,7 @@ class Resident:
             tools=self.family,
             thinking=bool(tokenizer.has_thinking),
             embeddings=self.pooling is not None,
+            template_bytes=len(self.template.encode()),
         )
 
 
@@ -157,7 +158,7 @@ def load(
         model=model,
         tokenizer=tokenizer,
         vocab=int(logits.shape[-1]),
-        template=_template(tokenizer),
+        template=template_of(tokenizer),
         defaults=_generation_config(path),
         trimmable=_kinds(cache) <= _CUT_ANYWHERE,
         padded=ArraysCache not in _kinds(cache) or config.get("model_type") in _PADDED_RIGHT,
@@ -245,7 +246,8 @@ def _quantise(cache: list[Any], bits: int) -> int:
     return group
 
 
-def _template(tokenizer: Any) -> str:
+def template_of(tokenizer: Any) -> str:
+    """Its chat templates; empty where it has none."""
     found = tokenizer.chat_template
     if isinstance(found, dict):
         return "\n".join(map(str, found.values()))

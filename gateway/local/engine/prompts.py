@@ -5,29 +5,48 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jinja2.exceptions import TemplateError
 
 from gateway.errors import RequestError
 from gateway.failover.outcome import Failure, Outcome
+from gateway.local.engine.embed import Pooling
 from gateway.local.engine.guide import Guide
 from gateway.local.engine.models import Resident
 from gateway.local.fields import Unsupported
 from gateway.local.grammar import GuidePlan
+from gateway.local.mailbox import ModelFolder
 from gateway.local.prefixes import common_length, pack
 from gateway.local.prompt import (
     MOST_CHARS_PER_TOKEN,
     far_too_long,
+    field_of,
+    longest,
+    no_chat,
+    no_vectors,
     opens_thinking,
     refusal,
     shared_parts,
     template_args,
+    too_long,
 )
 from gateway.local.request import Chat, Count, Embed, Format, Generate, Prompt, Text, Tokens, Tooling, Work
 
 log = logging.getLogger(__name__)
+
+
+class Speller(Protocol):
+    """What of a model it takes to count tokens: one in memory has it, and so has `tokenizers.Spelling`."""
+
+    folder: ModelFolder
+    tokenizer: Any
+    template: str
+    vocab: int  # 0: not known, as is
+    width: int
+    pooling: Pooling | None
 
 
 class Ready(NamedTuple):
@@ -50,8 +69,7 @@ class Prepared(NamedTuple):
 
 class _Job(NamedTuple):
     id: int
-    resident: Resident
-    work: Work
+    prepare: Callable[[], Prepared]
     wanted: Callable[[], bool]
 
 
@@ -65,7 +83,13 @@ class PromptThread:
         self._thread.start()
 
     def submit(self, number: int, resident: Resident, work: Work, wanted: Callable[[], bool]) -> None:
-        self._jobs.put(_Job(number, resident, work, wanted))
+        self._jobs.put(_Job(number, partial(prepare, number, resident, work), wanted))
+
+    def count(
+        self, number: int, spelling: Callable[[], Speller], work: Count, wanted: Callable[[], bool]
+    ) -> None:
+        """`spelling` may read files."""
+        self._jobs.put(_Job(number, partial(_count, number, spelling, work), wanted))
 
     def stop(self) -> None:
         self._jobs.put(None)
@@ -74,23 +98,39 @@ class PromptThread:
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             if job.wanted():
-                self._done(prepare(job.id, job.resident, job.work))
+                self._done(job.prepare())
             del job  # it holds the model
 
 
 def prepare(number: int, resident: Resident, work: Work) -> Prepared:
     """Render and encode; whatever goes wrong becomes a failure."""
+    if isinstance(work, Generate):
+        return _prepared(number, resident, work, lambda: _prompts(resident, work))
+    return _prepared(number, resident, work, lambda: _counted(resident, work))
+
+
+def _count(number: int, spelling: Callable[[], Speller], work: Count) -> Prepared:
     try:
-        return Prepared(number, _prompts(resident, work))
+        speller = spelling()
+    except Exception as error:
+        log.info("tokens can't be counted without the model: %s", error)
+        failure = Failure(outcome=Outcome.LOCAL_FAULT, message="tokens can't be counted", status=503)
+        return Prepared(number, [], failure)
+    return _prepared(number, speller, work, lambda: _counted(speller, work))
+
+
+def _prepared(number: int, speller: Speller, work: Work, make: Callable[[], list[Ready]]) -> Prepared:
+    try:
+        return Prepared(number, make())
     except _TooLong as error:
-        failure = too_long(error.size, resident.folder.context, _field(work))
+        failure = too_long(error.size, speller.folder.context, field_of(work))
     except RequestError as error:
         outcome = Outcome.UNSUPPORTED if isinstance(error, Unsupported) else Outcome.CLIENT_FAULT
         failure = _failure(outcome, str(error), error.code, error.param)
     except TemplateError as error:
         failure = _failure(Outcome.CLIENT_FAULT, refusal(str(error)), "template_error", "messages")
     except Exception:
-        log.exception("the prompt of a request to %s can't be made", resident.folder.name)
+        log.exception("the prompt of a request to %s can't be made", speller.folder.name)
         sentence = "the model's chat template can't render these messages"
         failure = _failure(Outcome.CLIENT_FAULT, sentence, "template_error", "messages")
     return Prepared(number, [], failure)
@@ -101,91 +141,98 @@ class _TooLong(Exception):  # noqa: N818 - it is a refusal on its way
         self.size = size
 
 
-def _prompts(resident: Resident, work: Work) -> list[Ready]:
-    match work:
-        case Generate():
-            _check_bias(resident, work)
-            return [_ready(resident, work, prompt) for prompt in work.prompts]
-        case Embed():
-            if resident.pooling is None:
-                raise Unsupported("model", f"{resident.folder.name} makes no embeddings; it answers prompts")
-            if work.dimensions is not None and 0 < resident.width < work.dimensions:
-                raise RequestError(
-                    f"dimensions must be at most {resident.width} for this model, not {work.dimensions}",
-                    param="dimensions",
-                )
-            return [Ready(_encoded(resident, item, "input", least_left=0)) for item in work.inputs]
-        case Count():
-            tokens = _tokens(resident, work.prompt, work.tooling, checked=False)
-            return [Ready(tokens)]
+def _prompts(resident: Resident, work: Generate) -> list[Ready]:
+    _check_bias(resident, work)
+    _check_resume(resident, work)
+    return [_ready(resident, work, prompt) for prompt in work.prompts]
+
+
+def _counted(speller: Speller, work: Embed | Count) -> list[Ready]:
+    """The prompts as tokens and nothing else; refused as they would be for an answer."""
+    asked = work.work if isinstance(work, Count) else work
+    if isinstance(asked, Embed):
+        if speller.pooling is None:
+            raise no_vectors(speller.folder.name)
+        if asked.dimensions is not None and 0 < speller.width < asked.dimensions:
+            raise RequestError(
+                f"dimensions must be at most {speller.width} for this model, not {asked.dimensions}",
+                param="dimensions",
+            )
+        return [Ready(_encoded(speller, asked, item)) for item in asked.inputs]
+    _check_bias(speller, asked)
+    return [Ready(_spelled(speller, asked, prompt).tokens) for prompt in asked.prompts]
 
 
 def _ready(resident: Resident, work: Generate, prompt: Prompt) -> Ready:
+    tokens, text, args = _spelled(resident, work, prompt)
     if not isinstance(prompt, Chat):
-        tokens = _encoded(resident, prompt, "prompt")
-        text = str(resident.tokenizer.decode(tokens)) if work.echo and isinstance(prompt, Tokens) else ""
-        return Ready(tokens, text=text or getattr(prompt, "text", ""))
-    args = _args(resident, prompt, work.tooling)
-    text = _rendered(resident, prompt, args)
-    tokens = _fitting(resident, _encode(resident, text, special=False), 1, "messages")
+        if work.echo and isinstance(prompt, Tokens):
+            text = str(resident.tokenizer.decode(tokens))
+        return Ready(tokens, text=text)
     thinking = _thinks(resident.tokenizer, text)
     borders = () if resident.trimmable else _borders(resident, prompt, args, tokens)
     guide = _guide(resident, work, thinking=thinking, args=args)
     return Ready(tokens, thinking, borders, guide)
 
 
-def _tokens(resident: Resident, prompt: Prompt, tooling: Tooling, *, checked: bool) -> list[int]:
+class _Spelled(NamedTuple):
+    tokens: list[int]
+    text: str  # empty where there is none
+    args: dict[str, Any]  # of the template
+
+
+def _spelled(speller: Speller, work: Generate, prompt: Prompt) -> _Spelled:
     if not isinstance(prompt, Chat):
-        return _encoded(resident, prompt, "prompt")
-    text = _rendered(resident, prompt, _args(resident, prompt, tooling), checked=checked)
-    return _encode(resident, text, special=False)
+        return _Spelled(_encoded(speller, work, prompt), getattr(prompt, "text", ""), {})
+    args = _args(speller, prompt, work.tooling)
+    text = _rendered(speller, prompt, args)
+    return _Spelled(_fitting(speller, work, _encode(speller, text, special=False)), text, args)
 
 
-def _args(resident: Resident, prompt: Chat, tooling: Tooling) -> dict[str, Any]:
-    tokenizer = resident.tokenizer
+def _args(speller: Speller, prompt: Chat, tooling: Tooling) -> dict[str, Any]:
+    tokenizer = speller.tokenizer
     if not tokenizer.has_chat_template:
-        raise Unsupported("messages", "this model has no chat template; it can't chat")
+        raise no_chat()
     if tooling.offered and not tokenizer.has_tool_calling:
         raise Unsupported("tools", "this model knows no tool calls")
-    return template_args(prompt, tooling.offered, resident.template, has_thinking=tokenizer.has_thinking)
+    return template_args(prompt, tooling.offered, speller.template, has_thinking=tokenizer.has_thinking)
 
 
-def _rendered(resident: Resident, prompt: Chat, args: dict[str, Any], *, checked: bool = True) -> str:
-    context = resident.folder.context
-    if checked and context and far_too_long(prompt, context):
+def _rendered(speller: Speller, prompt: Chat, args: dict[str, Any]) -> str:
+    context = speller.folder.context
+    if context and far_too_long(prompt, context):
         raise _TooLong(f"more than {context}")
-    text = str(resident.tokenizer.apply_chat_template(prompt.messages, tokenize=False, **args))
-    if checked and context and len(text) > context * MOST_CHARS_PER_TOKEN:
+    text = str(speller.tokenizer.apply_chat_template(prompt.messages, tokenize=False, **args))
+    if context and len(text) > context * MOST_CHARS_PER_TOKEN:
         raise _TooLong(f"more than {context}")
     return text
 
 
-def _encoded(resident: Resident, prompt: Text | Tokens, field: str, *, least_left: int = 1) -> list[int]:
+def _encoded(speller: Speller, work: Generate | Embed, prompt: Text | Tokens) -> list[int]:
     """A text or token ids, as the model's own tokens, and no more than fit."""
     if isinstance(prompt, Tokens):
         for token in prompt.tokens:
-            if token >= resident.vocab:
+            if 0 < speller.vocab <= token:
                 raise RequestError(
-                    f"this model has no token {token}; the largest is {resident.vocab - 1}", param=field
+                    f"this model has no token {token}; the largest is {speller.vocab - 1}",
+                    param=field_of(work),
                 )
-        tokens = prompt.tokens
-    else:
-        context = resident.folder.context
-        if context and len(prompt.text) > context * MOST_CHARS_PER_TOKEN:
-            raise _TooLong(f"more than {context}")
-        tokens = _encode(resident, prompt.text, special=True)
-    return _fitting(resident, tokens, least_left, field)
+        return _fitting(speller, work, prompt.tokens)
+    context = speller.folder.context
+    if context and len(prompt.text) > context * MOST_CHARS_PER_TOKEN:
+        raise _TooLong(f"more than {context}")
+    return _fitting(speller, work, _encode(speller, prompt.text, special=True))
 
 
-def _encode(resident: Resident, text: str, *, special: bool) -> list[int]:
-    return [int(token) for token in resident.tokenizer.encode(text, add_special_tokens=special)]
+def _encode(speller: Speller, text: str, *, special: bool) -> list[int]:
+    return [int(token) for token in speller.tokenizer.encode(text, add_special_tokens=special)]
 
 
-def _fitting(resident: Resident, tokens: list[int], least_left: int, field: str) -> list[int]:
+def _fitting(speller: Speller, work: Generate | Embed, tokens: list[int]) -> list[int]:
     if not tokens:
-        raise RequestError("the prompt is empty", code="invalid_value", param=field)
-    context = resident.folder.context
-    if context and len(tokens) > context - least_left:
+        raise RequestError("the prompt is empty", code="invalid_value", param=field_of(work))
+    context = speller.folder.context
+    if context and len(tokens) > longest(work, context):
         raise _TooLong(str(len(tokens)))
     return tokens
 
@@ -239,31 +286,26 @@ def _described(format_: Format | None) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": schema}
 
 
-def _check_bias(resident: Resident, work: Generate) -> None:
+def _check_bias(speller: Speller, work: Generate) -> None:
     for token, _ in work.sampling.logit_bias:
-        if token >= resident.vocab:
+        if 0 < speller.vocab <= token:
             raise RequestError(
-                f"logit_bias: this model has no token {token}; the largest is {resident.vocab - 1}",
+                f"logit_bias: this model has no token {token}; the largest is {speller.vocab - 1}",
                 code="invalid_value",
                 param="logit_bias",
             )
 
 
-def too_long(size: str, context: int, field: str = "messages") -> Failure:
-    """The refusal of a prompt that leaves no room for an answer."""
-    return _failure(
-        Outcome.CONTEXT_TOO_LONG,
-        f"this model's context is {context} tokens and the prompt alone has {size}; shorten the {field}",
-        "context_length_exceeded",
-        field,
-    )
-
-
-def _field(work: Work) -> str:
-    if isinstance(work, Embed):
-        return "input"
-    prompt = work.prompts[0] if isinstance(work, Generate) else work.prompt
-    return "messages" if isinstance(prompt, Chat) else "prompt"
+def _check_resume(resident: Resident, work: Generate) -> None:
+    """Can an answer begin with these tokens?"""
+    if not work.resume:
+        return
+    if work.rows != 1:
+        raise Unsupported("n", "only a single answer can be gone on with")
+    if work.top_logprobs is not None:
+        raise Unsupported("logprobs", "an answer with log probabilities can't be gone on with")
+    if not all(0 <= token < resident.vocab for token in work.resume):
+        raise Unsupported("model", "the answer was begun by another model")
 
 
 def _thinks(tokenizer: Any, text: str) -> bool:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
+from gateway.local.residency import kv_bytes
+
 if TYPE_CHECKING:
     from gateway.local.engine.models import Resident
     from gateway.local.engine.prefix import PrefixCache
     from gateway.local.engine.row import Row
-
-_FORESEEN_TOKENS = 1024  # of an answer; most end long before their limit
 
 
 class Room:
@@ -28,7 +28,7 @@ class Room:
 
     def take(self, row: Row, resident: Resident, *, idle: bool) -> bool:
         """Reserve what a row will need; False when it has to wait. Who is alone never waits."""
-        need = self.needed(resident, len(row.tokens), row.limit)
+        need = self.needed(resident, len(row.tokens), row.left)
         if self._limit and not self._fits(need) and not (idle and not self._taken):
             return False
         self._taken[row] = need
@@ -47,7 +47,7 @@ class Room:
         mx.clear_cache()
 
     def needed(self, resident: Resident, prompt: int, limit: int) -> int:
-        return resident.kv_token_bytes * (prompt + min(limit, _FORESEEN_TOKENS))
+        return kv_bytes(resident.kv_token_bytes, prompt, limit)
 
     def _fits(self, need: int) -> bool:
         free = self._limit - self.weights - sum(self._taken.values())

@@ -78,13 +78,18 @@ class Task:
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One answer. `leader` is the row that computes the same prompt before this one."""
+    """One answer. `leader` is the row that computes the same prompt before this one.
+
+    `tokens` is all that is computed before its first new token: the prompt, and behind it what was
+    `resumed`, an earlier attempt's answer as far as it came. `limit` counts that in.
+    """
 
     task: Task
     choice: int
     tokens: list[int]
     thinking: bool
     limit: int
+    resumed: tuple[int, ...] = ()
     guide: Guide | None = None
     borders: tuple[int, ...] = ()  # lengths of its prompt that others may share
     leader: Row | None = None
@@ -102,6 +107,22 @@ class Row:
     flow: TextFlow | None = field(default=None, repr=False)
     reader: CallReader | None = None
     probs: Probs | None = None
+    untold: list[int] = field(default_factory=list)  # tokens since the last piece, if they are told
+
+    @property
+    def prompt(self) -> list[int]:
+        """The tokens that it was asked with."""
+        return self.tokens[: len(self.tokens) - len(self.resumed)]
+
+    @property
+    def left(self) -> int:
+        """How many new tokens it may have; never none, for that can't be computed."""
+        return max(1, self.limit - len(self.resumed))
+
+    @property
+    def cached(self) -> int:
+        """How many tokens of its prompt came from the prompt cache."""
+        return min(self.covered, len(self.tokens) - len(self.resumed))
 
     def begin(self, resident: Resident) -> None:
         """Make ready for the first token."""
@@ -120,7 +141,7 @@ class Row:
         )
         prompt = work.prompts[self.choice // work.n]
         if not isinstance(prompt, Chat) or prompt.prefill:
-            self.flow.prime(self.tokens[-1:])
+            self.flow.prime(self.prompt[-1:])
         if work.top_logprobs is not None:
             self.probs = Probs(resident.vocabulary, work.top_logprobs)
         self.began_at = time.monotonic()
@@ -129,10 +150,11 @@ class Row:
         """What changes its logits before a token is chosen; what keeps it to a form comes last."""
         found = sampling.processors(
             self.task.work.sampling,
-            self.tokens,
+            self.prompt,
             resident.vocab,
             resident.defaults,
             ends=sorted(resident.tokenizer.eos_token_ids),
+            said=self.resumed,
         )
         return found if self.guide is None else [*found, self.guide]
 
@@ -141,9 +163,30 @@ class Row:
         self.restarted = True
         self.uid = self.flow = self.reader = self.probs = None
         self.produced = self.calls = self.covered = 0
+        self.first_at = 0.0
+        self.untold.clear()
         self.computed = False
         if self.guide is not None:
             self.guide = self.guide.fork()
+
+    def repeat(self, out: list[Event]) -> bool:
+        """Say once more what was resumed; True when it is over with that."""
+        if not self.resumed:
+            return False
+        try:
+            if self.guide is not None:
+                self.guide.follow(self.resumed)
+            return any(self._read(token, self._ended(token), out) for token in self.resumed)
+        except Exception:
+            log.exception("an answer can't be gone on with; the row ends")
+            self.task.refuse(engine_failure("the local engine failed in this answer"), out)
+            return True
+
+    def _ended(self, token: int) -> str | None:
+        assert self.resident is not None
+        if token in self.resident.tokenizer.eos_token_ids:
+            return "stop"
+        return "length" if self.produced + 1 >= self.limit else None
 
     def take(self, token: int, logprobs: mx.array, ended: str | None, out: list[Event]) -> bool:
         """Bring it one token further; True when it is over. What goes wrong here is this row's alone."""
@@ -155,21 +198,28 @@ class Row:
             return True
 
     def _take(self, token: int, logprobs: mx.array, ended: str | None, out: list[Event]) -> bool:
-        assert self.flow is not None
-        if self.produced == 0:
+        first = not self.first_at
+        if first:
             self.first_at = time.monotonic()
-        self.produced += 1
-        if self.produced % _NAN_CHECK_EVERY == 1 and bool(mx.isnan(logprobs[token]).item()):
+        if (first or self.produced % _NAN_CHECK_EVERY == 0) and bool(mx.isnan(logprobs[token]).item()):
             self.task.refuse(engine_failure("the model computes no valid numbers"), out)
             return True
         if self.guide is not None and self.guide.failure is not None:
             log.error("an answer could not be kept to its form: %s", self.guide.failure)
             self.task.refuse(engine_failure("the local engine could not keep the answer to its form"), out)
             return True
+        if self.probs is not None and ended != "stop":
+            self.probs.add(token, logprobs)
+        if self.task.work.trail:
+            self.untold.append(token)
+        return self._read(token, ended, out)
+
+    def _read(self, token: int, ended: str | None, out: list[Event]) -> bool:
+        """What the next token means to the client; True when the answer is over with it."""
+        assert self.flow is not None
+        self.produced += 1
         pieces: list[Piece] = []
         if ended != "stop":
-            if self.probs is not None:
-                self.probs.add(token, logprobs)
             self.task.reasoning_tokens += self.flow.reasons
             pieces = self.flow.feed(token)
             if self.probs is not None:
@@ -197,8 +247,9 @@ class Row:
         if self.probs is not None and not self.flow_stopped and (rest := self.probs.rest()):
             out.append(Delta(task.id, "", choice=self.choice, probs=rest))
         task.completion_tokens += self.produced
-        task.prefill_s = max(task.prefill_s, self.first_at - self.began_at)
-        task.decode_s = max(task.decode_s, now - self.first_at)
+        if not self.resumed:  # else these are the times of something else
+            task.prefill_s = max(task.prefill_s, self.first_at - self.began_at)
+            task.decode_s = max(task.decode_s, now - self.first_at)
         out.append(Ended(task.id, reason, self.choice))
         task.answered(out)
 
@@ -213,11 +264,18 @@ class Row:
             probs: tuple[TokenProb, ...] = ()
             if self.probs is not None:
                 probs = self.probs.dropped() if reasoning else self.probs.of(piece.text)
-            out.append(Delta(self.task.id, piece.text, reasoning, self.choice, probs))
+            out.append(Delta(self.task.id, piece.text, reasoning, self.choice, probs, self._told()))
         elif piece.kind == "tool":
             self._hear(piece.text, out)
         else:
             self._call_over(piece, out)
+
+    def _told(self) -> tuple[int, ...]:
+        if not self.untold:
+            return ()
+        told = tuple(self.untold)
+        self.untold.clear()
+        return told
 
     def _hear(self, part: str, out: list[Event]) -> None:
         if self.probs is not None:
@@ -247,7 +305,7 @@ class Row:
         if not calls:
             end = tokenizer.tool_call_end if piece.kind == "tool end" else ""
             text = f"{tokenizer.tool_call_start}{reader.text}{end}"
-            out.append(Delta(self.task.id, text, choice=self.choice))
+            out.append(Delta(self.task.id, text, choice=self.choice, tokens=self._told()))
         for call in calls if tooling.parallel else calls[:1]:
             out.append(CallBegan(self.task.id, self.calls, call.call_id, call.name, self.choice))
             out.append(CallDelta(self.task.id, self.calls, call.arguments, self.choice))

@@ -51,11 +51,13 @@ def choice(sampling: Sampling, defaults: dict[str, Any], vocab: int) -> Choice:
     )
 
 
-def sampler(params: Choice, seed: int | None) -> Sampler:
-    """A sampler for a row; a seed makes its choices repeatable, alone or in a batch."""
+def sampler(params: Choice, seed: int | None, *, behind: int = 0) -> Sampler:
+    """A sampler for a row; a seed makes its choices repeatable, alone or in a batch. It goes on `behind`
+    so many choices.
+    """
     if params == GREEDY:
         return greedy
-    return _shared(params) if seed is None else _keyed(params, seed)
+    return _shared(params) if seed is None else _keyed(params, seed, behind)
 
 
 def greedy(logprobs: mx.array) -> mx.array:
@@ -73,8 +75,11 @@ def _shared(params: Choice) -> Sampler:
     return sample
 
 
-def _keyed(params: Choice, seed: int) -> Sampler:
+def _keyed(params: Choice, seed: int, behind: int) -> Sampler:
     keys = [mx.random.key(seed % 2**64)]
+    for _ in range(behind):
+        keys[0], _ = mx.random.split(keys[0])
+        mx.eval(keys[0])  # else the graph grows with every choice
 
     def sample(logprobs: mx.array) -> mx.array:
         keys[0], key = mx.random.split(keys[0])
@@ -107,20 +112,21 @@ def processors(
     defaults: dict[str, Any],
     *,
     ends: Sequence[int] = (),
+    said: Sequence[int] = (),
 ) -> list[Processor]:
-    """The logits processors of a row; `ends` are the tokens that end an answer."""
+    """The logits processors of a row; `ends` are the tokens that end an answer, `said` those that it has
+    begun with.
+    """
     found: list[Processor] = []
     repetition = sampling.repetition_penalty
     if repetition == 1.0:
         repetition = _pick(None, defaults, "repetition_penalty", 1.0)
     if sampling.presence_penalty or sampling.frequency_penalty or repetition != 1.0:
-        found.append(
-            _Penalties(prompt, vocab, sampling.presence_penalty, sampling.frequency_penalty, repetition)
-        )
+        found.append(_Penalties(prompt, said, vocab, sampling, repetition))
     if sampling.logit_bias:
         found.append(_bias(sampling.logit_bias))
-    if sampling.min_tokens and ends:
-        found.append(_not_yet(ends, sampling.min_tokens))
+    if sampling.min_tokens > len(said) and ends:
+        found.append(_not_yet(ends, sampling.min_tokens - len(said)))
     return [_guarded(processor) for processor in found]
 
 
@@ -130,11 +136,14 @@ class _Penalties:
     """
 
     def __init__(
-        self, prompt: Sequence[int], vocab: int, presence: float, frequency: float, repetition: float
+        self, prompt: Sequence[int], said: Sequence[int], vocab: int, sampling: Sampling, repetition: float
     ) -> None:
-        self._counts: mx.array | None = None
-        self._vocab = vocab
-        self._presence, self._frequency, self._repetition = presence, frequency, repetition
+        self._begun = False
+        self._counts = mx.zeros((vocab,), mx.float32)
+        if said:
+            self._counts = self._counts.at[mx.array(list(said))].add(1.0)
+        self._presence, self._frequency = sampling.presence_penalty, sampling.frequency_penalty
+        self._repetition = repetition
         self._seen = None
         if repetition != 1.0:
             known = sorted({token for token in prompt if token < vocab})
@@ -144,10 +153,9 @@ class _Penalties:
 
     def __call__(self, tokens: mx.array, logits: mx.array) -> mx.array:
         # The first call comes with the prompt; each one after it with one token more.
-        if self._counts is None:
-            self._counts = mx.zeros((self._vocab,), mx.float32)
-        else:
+        if self._begun:
             self._counts = self._counts.at[tokens[-1:]].add(1.0)
+        self._begun = True
         wide = logits.astype(mx.float32)
         said = self._counts > 0
         if self._seen is not None:

@@ -123,12 +123,14 @@ class Single:
         self.room.take(row, resident, idle=True)
         row.covered = covered
         row.begin(resident)
-        row.task.cached_tokens += covered
+        row.task.cached_tokens += row.cached
         self.counters.cached_tokens += covered
         self.counters.prompt_tokens += len(row.tokens)
         if not row.task.began:
             row.task.began = True
             out.append(Began(row.task.id))
+        if row.repeat(out):
+            self.close()
 
     def _drafts(self, row: Row) -> bool:
         """A draft runs ahead and is taken back: what keeps count of the tokens can't follow it."""
@@ -175,8 +177,8 @@ class Single:
         seed = None if asked.seed is None else asked.seed + row.choice
         how: dict[str, Any] = {
             "stream": mx.default_stream(mx.default_device()),
-            "max_tokens": row.limit,
-            "sampler": sampling.sampler(params, seed),
+            "max_tokens": row.left,
+            "sampler": sampling.sampler(params, seed, behind=len(row.resumed)),
         }
         last = mx.array(row.tokens[-1:])
         if now.drafted:
