@@ -38,6 +38,7 @@ from gateway.relay.relay import Relay
 from gateway.routing.rule import Target
 from gateway.snapshot import Upstream
 from gateway.store.ledger import Ledger
+from gateway.store.memory import Memory
 from gateway.store.store import Store
 from gateway.telemetry import log, metrics
 from gateway.telemetry.notify import Notify
@@ -87,6 +88,7 @@ class _Daemon:
         self._draining = False
         self._reloading = asyncio.Lock()
         self._reloads: set[asyncio.Task[None]] = set()
+        self._memory: Memory | None = None
 
     async def run(self) -> int:
         config = self.config
@@ -127,6 +129,8 @@ class _Daemon:
     async def _serve(self) -> int:
         config = self.config
         breakers, learnt = Breakers(random.random), Learnt()
+        self._memory = memory = Memory(self._store, breakers)
+        await memory.open()
         planner = Planner(
             local=self._pool,
             breakers=breakers,
@@ -151,7 +155,15 @@ class _Daemon:
             note=self._ledger.note,
         )
         self._relay = relay
-        live = LiveView(config, self._store, relay=relay, planner=planner, pool=self._pool, cloud=self._cloud)
+        live = LiveView(
+            config,
+            self._store,
+            relay=relay,
+            planner=planner,
+            pool=self._pool,
+            cloud=self._cloud,
+            memory=memory,
+        )
         site = self._site(relay, live)
         if self._pool is not None:
             await self._pool.start()
@@ -321,6 +333,8 @@ class _Daemon:
 
     async def _close_parts(self) -> None:
         await self._ledger.close()
+        if self._memory is not None:
+            await self._memory.close()
         await self._cloud.close()
         if self._pool is not None:
             clean = await self._pool.close(deadline=asyncio.get_running_loop().time() + _ENGINE_S)

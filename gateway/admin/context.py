@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.config import Config
 from gateway.errors import RefusedError
+from gateway.failover.breaker import Standing
 from gateway.store.store import Store
 
 
@@ -19,6 +20,12 @@ class Live(Protocol):
 
     def status(self) -> dict[str, Any]:
         """What it is doing now."""
+
+    def standings(self) -> list[Standing]:
+        """The targets and credentials that are left alone."""
+
+    async def reset(self, backend: str, credential_id: int | None) -> int:
+        """Forget what is known against a backend, or one of its credentials; how many that ended."""
 
     def local_models(self) -> list[dict[str, Any]]:
         """The local models with their states."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
+from gateway.admin import standings
 from gateway.admin.context import Args, Context, Table
 from gateway.errors import MissingError, RefusedError
 from gateway.snapshot import Credential
@@ -59,8 +60,9 @@ async def list_(context: Context, args: Filter) -> object:
     snapshot = context.store.snapshot
     if args.upstream is not None and args.upstream not in snapshot.upstreams:
         raise MissingError(f"there is no upstream {args.upstream!r}; known: {', '.join(snapshot.upstreams)}")
+    found = await standings.known(context)
     return [
-        shown.credential(credential)
+        {**shown.credential(credential), **standings.of_credential(found, credential)}
         for upstream, held in snapshot.credentials.items()
         for credential in held
         if args.upstream in (None, upstream)
@@ -72,7 +74,8 @@ async def show(context: Context, args: Ref) -> object:
     """Show a credential: its hint, never its secret."""
     for credential in context.store.snapshot.credentials.get(args.upstream, ()):
         if credential.name == args.name:
-            return shown.credential(credential)
+            found = await standings.known(context)
+            return {**shown.credential(credential), **standings.of_credential(found, credential)}
     raise MissingError(f"there is no credential {args.upstream}/{args.name}; `mlx-gateway credentials list`")
 
 

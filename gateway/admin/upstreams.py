@@ -7,11 +7,14 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType, structs
 
+from gateway.admin import standings
 from gateway.admin.context import Args, Context, Table, something
 from gateway.errors import MissingError, RefusedError
 from gateway.failover.ability import Ability
-from gateway.snapshot import AuthStyle, Spread, Upstream
+from gateway.routing.rule import LOCAL
+from gateway.snapshot import AuthStyle, Credential, Spread, Upstream
 from gateway.store import shown, upstreams
+from gateway.store import standings as stored
 from gateway.store.change import Change, Changed
 from gateway.store.presets import PRESETS, Preset
 from gateway.wire.dialect import Dialect
@@ -65,6 +68,12 @@ class Set(Fields, kw_only=True):
     name: str
 
 
+class Reset(Ref):
+    """What to forget: all of the upstream, or of one credential. The name `local` is this machine."""
+
+    credential: str | None = None
+
+
 @TABLE.verb("list", reads=True)
 async def list_(context: Context, _: Args) -> object:
     """List the upstreams."""
@@ -73,8 +82,17 @@ async def list_(context: Context, _: Args) -> object:
 
 @TABLE.verb("show", Ref, reads=True)
 async def show(context: Context, args: Ref) -> object:
-    """Show an upstream."""
-    return shown.upstream(_known(context, args.name))
+    """Show an upstream, its credentials, and what of it is left alone now."""
+    upstream = _known(context, args.name)
+    snapshot, found = context.store.snapshot, await standings.known(context)
+    return {
+        **shown.upstream(upstream),
+        "credentials": [
+            {**shown.credential(credential), **standings.of_credential(found, credential)}
+            for credential in snapshot.credentials.get(args.name, ())
+        ],
+        "cooling": standings.cooling(found, snapshot, backend=args.name),
+    }
 
 
 @TABLE.verb("add", Add)
@@ -110,6 +128,26 @@ async def test(context: Context, args: Ref) -> object:
     """Ask an upstream for its models, to see that it can be reached and takes our credential."""
     _known(context, args.name)
     return await context.running("upstreams.test").test_upstream(args.name)
+
+
+@TABLE.verb("reset", Reset)
+async def reset(context: Context, args: Reset) -> object:
+    """Forget what is known against an upstream, so that it is asked again at once."""
+    if args.name != LOCAL:
+        _known(context, args.name)
+    snapshot, found = context.store.snapshot, await standings.known(context)
+    credential = None if args.credential is None else _credential(context, args.name, args.credential)
+    cleared = [
+        one
+        for one in standings.cooling(found, snapshot, backend=args.name)
+        if credential is None or one["credential"] == credential.name
+    ]
+    number = None if credential is None else credential.id
+    if context.live is not None:
+        await context.live.reset(args.name, number)
+    else:
+        await context.store.change(context.actor, lambda _: stored.clear(args.name, number))
+    return {"upstream": args.name, "credential": args.credential, "cleared": cleared}
 
 
 @TABLE.verb("presets", reads=True)
@@ -173,6 +211,15 @@ def _known(context: Context, name: str) -> Upstream:
     if name not in known:
         raise MissingError(f"there is no upstream {name!r}; known: {', '.join(known) or 'none yet'}")
     return known[name]
+
+
+def _credential(context: Context, upstream: str, name: str) -> Credential:
+    held = context.store.snapshot.credentials.get(upstream, ())
+    for credential in held:
+        if credential.name == name:
+            return credential
+    known = ", ".join(credential.name for credential in held) or "none yet"
+    raise MissingError(f"the upstream {upstream!r} has no credential {name!r}; known: {known}")
 
 
 def _word(

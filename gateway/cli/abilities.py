@@ -8,13 +8,6 @@ from typing import Any
 import click
 import msgspec
 
-from gateway.failover.ability import SAYABLE
-
-_SWITCH = {"yes": True, "no": False}
-_EXPECTED = "expected [PATTERN:] context=TOKENS, " + ", ".join(
-    f"{w}=yes|no" for w in SAYABLE if w != "context"
-)
-
 
 class AbilityView(msgspec.Struct):
     pattern: str = "*"
@@ -23,6 +16,13 @@ class AbilityView(msgspec.Struct):
     tools: bool | None = None
     json: bool | None = None
     prefill: bool | None = None
+
+
+_WORDS = tuple(name for name in AbilityView.__struct_fields__ if name != "pattern")
+_SWITCH = {"yes": True, "no": False}
+_EXPECTED = "expected [PATTERN:] context=TOKENS, " + ", ".join(
+    f"{w}=yes|no" for w in _WORDS if w != "context"
+)
 
 
 class AbilityType(click.ParamType[dict[str, Any]]):
@@ -45,7 +45,7 @@ class AbilityType(click.ParamType[dict[str, Any]]):
             self.fail(f"there is no pattern before the colon; {_EXPECTED}", param, ctx)
         for part in said.split(","):
             word, _, text = (piece.strip() for piece in part.partition("="))
-            if word not in SAYABLE:
+            if word not in _WORDS:
                 self.fail(f"{part.strip()!r} is not understood; {_EXPECTED}", param, ctx)
             if word in ability:
                 self.fail(f"{word} is said twice", param, ctx)
@@ -59,7 +59,7 @@ class AbilityType(click.ParamType[dict[str, Any]]):
 
 def in_words(ability: AbilityView) -> str:
     """An ability as a person reads it, and as the option takes it."""
-    known = [(word, getattr(ability, word)) for word in SAYABLE]
+    known = [(word, getattr(ability, word)) for word in _WORDS]
     said = ", ".join(f"{word}={_word(value)}" for word, value in known if value is not None)
     return said if ability.pattern == "*" else f"{ability.pattern}: {said}"
 

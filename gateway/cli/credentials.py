@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.cli.command import Noun, SecretVerb
 from gateway.cli.home import NAME
-from gateway.cli.output import hint, line, record, show, table, warn
+from gateway.cli.output import hint, lasting, line, record, show, table, warn
 from gateway.cli.secret import read_secret
 from gateway.cli.session import ask, view
 
@@ -22,6 +22,8 @@ class CredentialView(msgspec.Struct):
     version: int = 1
     enabled: bool = True
     weight: int = 1
+    standing: str = ""
+    until_s: float | None = None
     warnings: list[str] = []
 
 
@@ -128,10 +130,27 @@ def _table(credentials: list[CredentialView], upstream: str | None) -> None:
             f"  {NAME} credentials add {upstream or 'openai'} --from-env OPENAI_API_KEY"
         )
         return
+    credential_table(credentials)
+
+
+def credential_table(credentials: list[CredentialView], *, upstream: bool = True) -> None:
+    """Print credentials, with the upstream they belong to where that isn't plain."""
     table(
-        ("Upstream", "Name", "Secret", "Version", "Weight", ""),
-        [(c.upstream, c.name, c.hint, c.version, c.weight, "" if c.enabled else "off") for c in credentials],
+        ("Upstream", "Name", "Secret", "Version", "Weight", "Standing", ""),
+        [
+            (
+                *(c.upstream if upstream else None, c.name, c.hint, c.version, c.weight),
+                *(_standing(c), "" if c.enabled else "off"),
+            )
+            for c in credentials
+        ],
     )
+
+
+def _standing(credential: CredentialView) -> str:
+    if credential.until_s is None:
+        return credential.standing
+    return f"{credential.standing}, {lasting(credential.until_s)}"
 
 
 def _record(credential: CredentialView) -> None:
@@ -143,6 +162,7 @@ def _record(credential: CredentialView) -> None:
             ("version", credential.version),
             ("weight", credential.weight),
             ("enabled", credential.enabled),
+            ("standing", _standing(credential)),
         ]
     )
 

@@ -10,8 +10,9 @@ import msgspec
 
 from gateway.cli.abilities import AbilityType, AbilityView, in_words
 from gateway.cli.command import Noun, common
+from gateway.cli.credentials import CredentialView, credential_table
 from gateway.cli.home import NAME
-from gateway.cli.output import Cell, hint, line, record, show, table, warn
+from gateway.cli.output import Cell, hint, lasting, line, record, show, table, warn
 from gateway.cli.session import ask, view
 from gateway.errors import RefusedError
 from gateway.snapshot import AuthStyle, Spread
@@ -34,6 +35,25 @@ class UpstreamView(msgspec.Struct):
     abilities: list[AbilityView] = []
     spread: str = ""
     warnings: list[str] = []
+
+
+class CoolingView(msgspec.Struct):
+    backend: str
+    state: str = ""
+    model: str | None = None
+    credential: str | None = None
+    outcome: str = ""
+    until_s: float | None = None
+    reason: str = ""
+
+
+class DetailView(UpstreamView):
+    credentials: list[CredentialView] = []
+    cooling: list[CoolingView] = []
+
+
+class ResetView(msgspec.Struct):
+    cleared: list[CoolingView]
 
 
 class PresetView(msgspec.Struct):
@@ -129,9 +149,9 @@ def list_() -> None:
 @command.command("show")
 @click.argument("name")
 def show_(name: str) -> None:
-    """Show an upstream."""
+    """Show an upstream, and what of it is left alone now."""
     answer = ask("upstreams.show", {"name": name})
-    show(answer, lambda: _record(view(answer, UpstreamView)))
+    show(answer, lambda: _detail(view(answer, DetailView)))
 
 
 @command.command()
@@ -192,6 +212,19 @@ def test(name: str) -> None:
 
 
 @command.command()
+@click.argument("name")
+@click.option("--credential", metavar="NAME", help="Only what is known against this one.")
+def reset(name: str, credential: str | None) -> None:
+    """Ask an upstream again at once: forget its cooldowns, and that its credentials are dead or unpaid.
+
+    The name `local` is this machine's models.
+    """
+    args = {"name": name} if credential is None else {"name": name, "credential": credential}
+    answer = ask("upstreams.reset", args)
+    show(answer, lambda: _cleared(name, view(answer, ResetView).cleared))
+
+
+@command.command()
 def presets() -> None:
     """List the well-known APIs for `upstreams add NAME --preset PRESET`."""
     answer = ask("upstreams.presets")
@@ -237,6 +270,36 @@ def _record(upstream: UpstreamView) -> None:
         ("note", upstream.note),
     ]
     record(pairs)
+
+
+def _detail(upstream: DetailView) -> None:
+    _record(upstream)
+    if upstream.credentials:
+        line("\nCredentials")
+        credential_table(upstream.credentials, upstream=False)
+    if upstream.cooling:
+        line("\nCooling")
+        table(
+            ("Model", "Credential", "State", "Outcome", "For", "Reason"),
+            [
+                (c.model or "all", c.credential, c.state, c.outcome, _for(c), c.reason)
+                for c in upstream.cooling
+            ],
+            spare=("Reason",),
+        )
+
+
+def _cleared(name: str, cleared: list[CoolingView]) -> None:
+    if not cleared:
+        line(f"there was nothing against {name}; it is asked as usual")
+    for one in cleared:
+        whose = f" with credential {one.credential}" if one.credential else ""
+        what = f"{name}/{one.model}{whose}" if one.model else f"credential {name}/{one.credential}"
+        line(f"cleared {what}: it was {one.state} ({one.outcome})")
+
+
+def _for(cooling: CoolingView) -> str:
+    return "good" if cooling.until_s is None else lasting(cooling.until_s)
 
 
 def _presets(known: list[PresetView]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from gateway.cloud import routes
@@ -25,14 +25,17 @@ class System:
 
 
 class Look:
-    """See above. `sights` and `addresses` grow while it is `take`n; `over` says that it is complete."""
+    """See above. `known` are the addresses that names had before. `sights` and `addresses` grow while it
+    is `take`n; `over` says that it is complete.
+    """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, known: Mapping[str, tuple[str, ...]]) -> None:
         self.sights: dict[str, Sight] = {}
         self.addresses: dict[str, tuple[str, ...]] = {}
         self.outside = True
         self.over = False
         self._system = system
+        self._known = known
         self._news = asyncio.Event()
 
     async def take(self, hosts: Iterable[str], *, unasked: Iterable[str] = ()) -> None:
@@ -79,5 +82,7 @@ class Look:
     def _see(self, host: str, answer: Answer, addresses: tuple[str, ...]) -> None:
         if addresses:
             self.addresses[host] = addresses
-        self.sights[host] = Sight(answer, any(map(self._system.has_route, addresses)))
+        before = self._known.get(host, ())
+        lost = not addresses and bool(before) and not any(map(self._system.has_route, before))
+        self.sights[host] = Sight(answer, any(map(self._system.has_route, addresses)), lost)
         self._news.set()

@@ -27,10 +27,13 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What is known of a host. `routed`: there is a route to one of its addresses."""
+    """What is known of a host. `routed`: there is a route to one of its addresses. `lost`: it is not found
+    any more, and there is no route to where it was.
+    """
 
     answer: Answer
     routed: bool = False
+    lost: bool = False
 
 
 def why_offline(host: str, sights: Mapping[str, Sight], *, outside: bool) -> str | None:
@@ -45,6 +48,8 @@ def why_offline(host: str, sights: Mapping[str, Sight], *, outside: bool) -> str
         return None if own.routed else NO_ROUTE
     if not outside:
         return "there is no route to the internet"
+    if own.lost:  # macOS says of every name that it is missing, and may have a route that leads nowhere
+        return NO_ROUTE
     if own.answer is Answer.SILENT and not _answered(sights):
         return "no name server answers"
     return None
@@ -53,7 +58,9 @@ def why_offline(host: str, sights: Mapping[str, Sight], *, outside: bool) -> str
 def is_settled(host: str, sights: Mapping[str, Sight], *, outside: bool) -> bool:
     """Can what the other hosts still come to change nothing for `host`?"""
     own = sights.get(host)
-    return own is not None and (own.answer is not Answer.SILENT or not outside or _answered(sights))
+    if own is None:
+        return False
+    return own.answer is not Answer.SILENT or own.lost or not outside or _answered(sights)
 
 
 def is_here(host: str) -> bool:

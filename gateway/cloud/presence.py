@@ -129,7 +129,7 @@ class Presence:
         if look is not None and (not look.over or (host in look.sights and now - self._looked_at < _FRESH_S)):
             return look
         self._doubted.add(host)
-        self._look = look = Look(self._system)
+        self._look = look = Look(self._system, self._addresses)
         self._wanted.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch(), name="presence")
@@ -150,7 +150,7 @@ class Presence:
                         async with asyncio.timeout_at(began + self._look_s):
                             await self._wanted.wait()
                     if self._look is before:
-                        self._look = Look(self._system)
+                        self._look = Look(self._system, self._addresses)
                 if self._look is not before:
                     look = self._look
         finally:

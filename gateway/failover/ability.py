@@ -30,7 +30,6 @@ class Ability:
 
 
 _KNOWN = tuple(field.name for field in fields(Ability) if field.name != "pattern")
-SAYABLE = tuple(name for name in _KNOWN if name != "size")  # what people may say of a model
 
 
 def ability_of(model: str, abilities: Iterable[Ability]) -> Ability:

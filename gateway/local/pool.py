@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,20 +29,20 @@ from gateway.local.mailbox import (
     EngineTransport,
     Finished,
     ModelChanged,
-    ModelFacts,
     ModelFolder,
 )
 from gateway.local.memory import footprint, machine_bytes
+from gateway.local.model import LocalModel
 from gateway.local.outlook import Outlook
 from gateway.local.paths import reader_of
 from gateway.local.prompt import given_tokens
 from gateway.local.reading import Bodies, failed, model_of
 from gateway.local.reply import LocalReply
 from gateway.local.request import Generate, Work, traced
-from gateway.local.residents import Residents, State
+from gateway.local.residents import Residents
 from gateway.local.scheduler import Full, Scheduler
 from gateway.local.settings import Choices, engine_settings
-from gateway.local.speed import Speed, Speeds
+from gateway.local.speed import Speeds
 from gateway.local.trial import trial
 from gateway.local.worker import Deliver, Ticket
 
@@ -51,27 +50,6 @@ _TEND_S = 1.0
 _GIB = 1024**3
 
 MakeEngine = Callable[[EngineSettings, Deliver], EngineTransport]
-
-
-@dataclass(frozen=True, slots=True)
-class LocalModel:
-    """A model on this disk and what it is doing."""
-
-    folder: ModelFolder
-    state: State
-    progress: float  # of a load, 0 to 1
-    pinned: bool
-    idle_s: float | None  # None: it is not in memory, or in use
-    facts: ModelFacts | None
-    speed: Speed
-
-    @property
-    def name(self) -> str:
-        return self.folder.name
-
-    @property
-    def path(self) -> str:
-        return self.folder.path
 
 
 class LocalPool:
@@ -243,7 +221,6 @@ class LocalPool:
     def stats(self) -> dict[str, Any]:
         """Figures for status and metrics; cheap."""
         counters = self._host.counters()
-        names = {m.path: m.name for m in self._catalog.models.values()}
         return {
             "engine": self._host.phase(),
             "engines_lost": self._host.replaced,
@@ -251,17 +228,7 @@ class LocalPool:
             "worker_pids": self._host.pids(),
             "memory_limit_bytes": self._limit_bytes,
             "memory_used_bytes": self._grown(),
-            "models_resident": sum(self._residents.state(path) == "ready" for path in self._residents.paths),
-            "running": sum(self._scheduler.running(path) for path in self._residents.paths),
-            "queue": sum(self._scheduler.waiting(path) for path in self._residents.paths),
-            "models": {
-                names.get(path, path): {
-                    "state": self._residents.state(path),
-                    "running": self._scheduler.running(path),
-                    "waiting": self._scheduler.waiting(path),
-                }
-                for path in self._residents.paths
-            },
+            **self._residents.figures({m.path: m.name for m in self._catalog.models.values()}),
             **msgspec.structs.asdict(counters),
         }
 

@@ -32,7 +32,10 @@ class Bodies:
         self._kept: deque[_Read] = deque(maxlen=_KEPT)
 
     async def foresee(self, path: str, data: bytes | None) -> Asked:
-        """Read it, and keep it for a call that may follow; raises AttemptFailed."""
+        """Read it, and keep it for a call that may follow, or for other models; raises AttemptFailed."""
+        for kept in self._kept:
+            if kept.data == data and kept.path == path:
+                return kept.asked
         asked = await self._read(path, data)
         if data is not None and len(data) <= _KEPT_BYTES:
             self._kept.append(_Read(path, data, asked))

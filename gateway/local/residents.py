@@ -11,9 +11,9 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from gateway.backend import AttemptFailed
 from gateway.failover.outcome import Failure, Outcome
@@ -89,6 +89,23 @@ class Residents:
     def paths(self) -> list[str]:
         """All that are in memory, on their way there, or failed."""
         return [*self._stays, *self._failed]
+
+    def figures(self, names: Mapping[str, str]) -> dict[str, Any]:
+        """For status and metrics; `names` by path."""
+        line, paths = self._scheduler, self.paths
+        return {
+            "models_resident": sum(self.state(path) == "ready" for path in paths),
+            "running": sum(line.running(path) for path in paths),
+            "queue": sum(line.waiting(path) for path in paths),
+            "models": {
+                names.get(path, path): {
+                    "state": self.state(path),
+                    "running": line.running(path),
+                    "waiting": line.waiting(path),
+                }
+                for path in paths
+            },
+        }
 
     def known(self, path: str) -> bool:
         """Is it in memory, or on its way there?"""

@@ -6,6 +6,7 @@ count by does not outlive the process.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from gateway.failover.breaker import Dump
@@ -34,31 +35,21 @@ def read(snapshot: Snapshot, now_wall: float) -> Dump:
     dump: Dump = {"targets": [], "credentials": []}
     known = {(c.upstream, c.id, c.version) for held in snapshot.credentials.values() for c in held}
     for row in StandingRow.select().order_by(StandingRow.id):
-        if not _is_known(row, snapshot, known) or row.outcome not in set(Outcome):
+        if not _is_known(row, snapshot, known):
             continue
-        elapsed = max(0.0, now_wall - row.at)
-        left = None if row.left_s is None else row.left_s - elapsed
-        if left is not None and left <= 0:
-            continue
-        if row.model is None:
-            dump["credentials"].append(
-                {
-                    "key": [row.backend, row.credential_id, row.version],
-                    "left_s": left,
-                    "strikes": row.count,
-                    "outcome": row.outcome,
-                }
-            )
-        elif left is not None:
-            dump["targets"].append(
-                {
-                    "key": [row.backend, row.credential_id, row.model, row.version],
-                    "left_s": left,
-                    "told_s": max(0.0, row.told_s - elapsed),
-                    "cooldowns": row.count,
-                    "outcome": row.outcome,
-                }
-            )
+        with suppress(ValueError, TypeError):  # written by hand
+            elapsed = max(0.0, now_wall - row.at)
+            left = None if row.left_s is None else float(row.left_s) - elapsed
+            if left is not None and not left > 0:
+                continue
+            outcome, count = Outcome(row.outcome).value, int(row.count)
+            if row.model is None:
+                key = [row.backend, row.credential_id, row.version]
+                dump["credentials"].append({"key": key, "left_s": left, "strikes": count, "outcome": outcome})
+            elif left is not None:
+                told = max(0.0, float(row.told_s) - elapsed)
+                target = {"key": [row.backend, row.credential_id, row.model, row.version], "left_s": left}
+                dump["targets"].append({**target, "told_s": told, "cooldowns": count, "outcome": outcome})
     return dump
 
 

@@ -7,16 +7,19 @@ import time
 from typing import Any
 
 from gateway import __version__
+from gateway.admin import standings
 from gateway.admin.explain import explain
 from gateway.backend import AttemptFailed
 from gateway.cloud.client import CloudClient
 from gateway.config import Config
 from gateway.errors import MissingError
+from gateway.failover.breaker import Standing
 from gateway.failover.outcome import Failure, Outcome
 from gateway.local.pool import LocalPool
 from gateway.relay.planner import Planner
 from gateway.relay.relay import Relay
 from gateway.snapshot import Credential, Upstream
+from gateway.store.memory import Memory
 from gateway.store.store import Store
 from gateway.web.outlook import outlook
 from gateway.web.stock import Stock
@@ -38,6 +41,7 @@ class LiveView:
         planner: Planner,
         pool: LocalPool | None,
         cloud: CloudClient,
+        memory: Memory,
     ) -> None:
         self.port = config.server.port
         self._config = config
@@ -47,6 +51,7 @@ class LiveView:
         self._pool = pool
         self._stock = Stock(pool)
         self._cloud = cloud
+        self._memory = memory
         self._started_at = time.time()
         self._lists: dict[str, tuple[float, Upstream, list[str]]] = {}
 
@@ -92,8 +97,15 @@ class LiveView:
             "client_keys": len(snapshot.clients),
             "problems": list(self._store.problems),
             "read_only": self._store.read_only,
+            "cooling": standings.cooling(self.standings(), snapshot),
             "local": self._pool.stats() if self._pool is not None else None,
         }
+
+    def standings(self) -> list[Standing]:
+        return self._memory.standings()
+
+    async def reset(self, backend: str, credential_id: int | None) -> int:
+        return await self._memory.reset(backend, credential_id)
 
     def local_models(self) -> list[dict[str, Any]]:
         return self._stock.listed()

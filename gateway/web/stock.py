@@ -12,7 +12,8 @@ from gateway.backend import AttemptFailed
 from gateway.errors import MissingError, RefusedError
 from gateway.failover.outcome import Outcome
 from gateway.local.describe import describe
-from gateway.local.pool import LocalModel, LocalPool
+from gateway.local.model import LocalModel
+from gateway.local.pool import LocalPool
 
 T = TypeVar("T")
 

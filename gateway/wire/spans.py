@@ -52,6 +52,10 @@ class Value(msgspec.Struct, frozen=True, gc=False):
             return _members(self.data, self.start)
         return _elements(self.data, self.start) if self.is_array else []
 
+    def members(self) -> dict[str | None, Value]:
+        """The members of an object by their names; of several with one name the last."""
+        return {member.key: member for member in self.children()} if self.is_object else {}
+
     def get(self, key: str) -> Value | None:
         """The member of that name; where there are several, the last, as nearly all readers have it."""
         found = None
@@ -163,7 +167,10 @@ def _slices(data: bytes, start: int) -> list[tuple[int, int, int]]:
     slices: list[tuple[int, int, int]] = []
     depth, begin, colon = 0, start + 1, start
     for token in _TOKEN.finditer(data, start):
-        mark = token[0]
+        at = token.start()
+        mark = data[at : at + 1]
+        if mark == b'"':
+            continue
         if mark in b"[{":
             depth += 1
             continue
@@ -172,16 +179,16 @@ def _slices(data: bytes, start: int) -> list[tuple[int, int, int]]:
         elif depth != 1:
             continue
         elif mark == b":":
-            colon = token.end()
+            colon = at + 1
         if not depth or mark == b",":
             first = _NOT_BLANK.search(data, begin)
             assert first is not None
-            end = token.start()
+            end = at
             while data[end - 1] in _BLANKS:
                 end -= 1
             if first.start() < end:
                 slices.append((first.start(), colon, end))
-            begin = token.end()
+            begin = at + 1
         if not depth:
             break
     return slices

@@ -12,11 +12,12 @@ import json
 from gateway.wire.api import Api
 from gateway.wire.events import DONE
 from gateway.wire.spans import Edits, Value, encode, read
-from gateway.wire.spoken import IDENTITY, REASONING, Spoken, tail_of
+from gateway.wire.spoken import REASONING, Spoken, tail_of
 from gateway.wire.sse import SseSplitter, parse_event
 from gateway.wire.sse import encode as frame
 
 _THINKING = ("thinking", "redacted_thinking")
+_PAST = frozenset({"role", *REASONING})  # what a delta tells of before its text
 _NOTHING = (b"null", b'""', b"[]", b"{}")
 
 
@@ -96,36 +97,36 @@ class Splicer:
     # --- OpenAI's chat and completions
 
     def _of_chunk(self, chunk: Value) -> list[bytes]:
-        choices = chunk.get("choices")
+        members = chunk.members()
+        choices = members.get("choices")
         if choices is None:
             return [chunk.data]  # an error, or nothing that is known
         edits = Edits(chunk.data)
-        kept = _is_something(chunk.get("usage"))
+        kept = _is_something(members.get("usage"))
         for choice in choices.children():
             kept = self._choice(choice, edits) or kept
         if not kept:
             return []
-        unknown = [key for key in IDENTITY if key not in self._identity and key == "system_fingerprint"]
-        edits.drop_members(chunk, unknown)
+        if "system_fingerprint" in members and "system_fingerprint" not in self._identity:
+            edits.drop_members(chunk, ("system_fingerprint",))
         for key, raw in self._identity.items():
-            member = chunk.get(key)
-            if member is not None:
-                edits.replace(member, raw)
+            if key in members:
+                edits.replace(members[key], raw)
         return [edits.made()]
 
     def _choice(self, choice: Value, edits: Edits) -> bool:
         """Is there something in it for the client?"""
-        over = _is_something(choice.get("finish_reason"))
-        delta = choice.get("delta")
-        kept = self._text(choice.get("text"), edits)
-        if delta is not None:
-            kept = self._text(delta.get("content"), edits) or kept
-            members = delta.children()
-            unwanted = ("role", *REASONING)
-            kept = kept or any(
-                member.key not in (*unwanted, "content") and _is_something(member) for member in members
-            )
-            edits.drop_members(delta, unwanted)
+        members = choice.members()
+        over = _is_something(members.get("finish_reason"))
+        kept = self._text(members.get("text"), edits)
+        inner = members["delta"].members() if "delta" in members else {}
+        for key, member in inner.items():
+            if key == "content":
+                kept = self._text(member, edits) or kept
+            elif key not in _PAST and _is_something(member):
+                kept = True
+        if not _PAST.isdisjoint(inner):
+            edits.drop_members(members["delta"], _PAST)
         if over:
             self._end()
         return kept or over

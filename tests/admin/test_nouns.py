@@ -165,7 +165,8 @@ async def test_an_upstream_is_changed_and_removed(do: Run) -> None:
     await do("upstreams.add", name="vllm", preset="vllm")
     changed = await do("upstreams.set", name="vllm", auth="bearer", connect_s=2, enabled=False, headers={})
     assert (changed["auth"], changed["connect_s"], changed["enabled"]) == ("bearer", 2.0, False)
-    assert await do("upstreams.show", name="vllm") == {k: v for k, v in changed.items() if k != "warnings"}
+    shown = {k: v for k, v in changed.items() if k != "warnings"}
+    assert await do("upstreams.show", name="vllm") == {**shown, "credentials": [], "cooling": []}
     await do("upstreams.remove", name="vllm")
     assert await do("upstreams.list") == []
     with pytest.raises(MissingError, match="known: none yet"):
@@ -189,8 +190,9 @@ async def test_a_credential_from_its_beginning_to_its_end(do: Run, context: Cont
         "weight": 1,
     }  # fmt: skip
     assert made == {**shown, "warnings": []}
-    assert await do("credentials.list") == await do("credentials.list", upstream="openai") == [shown]
-    assert await do("credentials.show", upstream="openai") == shown
+    told = {**shown, "standing": "ok", "until_s": None}
+    assert await do("credentials.list") == await do("credentials.list", upstream="openai") == [told]
+    assert await do("credentials.show", upstream="openai") == told
     off = await do("credentials.set", upstream="openai", enabled=False)
     assert (off["enabled"], off["version"]) == (False, 1)
     new = await do("credentials.set", upstream="openai", secret="sk-proj-ffffffffffffffff9999")

@@ -21,7 +21,7 @@ CANARY = "sk-proj-CANARY-7f3a9c51d2e84b06-feathers"
 VERBS = {
     "rules": "list show add set enable disable remove check import export",
     "policies": "list show add set remove",
-    "upstreams": "list show add set remove test presets",
+    "upstreams": "list show add set remove test reset presets",
     "credentials": "list show add set remove",
     "clients": "list show add set remove",
     "models": "list show load unload bench rm",

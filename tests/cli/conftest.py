@@ -24,6 +24,7 @@ from gateway.admin.operations import run as operate
 from gateway.cli.main import run
 from gateway.config import Config, Server
 from gateway.errors import MissingError, RefusedError
+from gateway.failover.breaker import Breakers, Standing
 from gateway.store.store import Store
 from gateway.web.app import build
 from gateway.web.site import Site
@@ -168,6 +169,7 @@ class Live:
         self.store: Store | None = None
         self.models = [{"name": "demo", "path": "/m/demo", "size_bytes": 1_234_567, "state": "loaded"}]
         self.looks = 0
+        self.breakers = Breakers()
 
     def status(self) -> dict[str, Any]:
         return {
@@ -176,8 +178,14 @@ class Live:
             "problems": [],
             "read_only": None,
             "local": {"memory_bytes": 2_500_000_000, "models": {"demo": {"state": "ready", "waiting": 0}}},
-            "breakers": [{"target": "openai/a", "state": "cooling"}],
+            "cooling": [{"backend": "openai", "model": "a", "state": "cooling"}],
         }
+
+    def standings(self) -> list[Standing]:
+        return self.breakers.standings(0.0)
+
+    async def reset(self, backend: str, credential_id: int | None) -> int:
+        return self.breakers.reset(backend, credential_id)
 
     def local_models(self) -> list[dict[str, Any]]:
         return self.models

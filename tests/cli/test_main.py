@@ -12,7 +12,7 @@ from tests.cli.conftest import Run
 VERBS = {
     "rules": "list show add set remove enable disable check import export",
     "policies": "list show add set remove",
-    "upstreams": "list show add set remove test presets",
+    "upstreams": "list show add set remove test reset presets",
     "credentials": "list show add set remove",
     "clients": "list show add set remove",
     "models": "list show load unload bench pull rm",

@@ -16,6 +16,6 @@ def test_a_running_gateway_tells_what_it_does_in_people_s_units(gw: Run, daemon:
     assert "local memory 2.5 GB" in lines
     assert "Local models" in lines
     assert "demo ready 0" in lines
-    assert "openai/a cooling" in lines
+    assert "openai a cooling" in lines
     assert not any("problems" in line for line in lines)
     assert gw("status", "--json").json["version"] == "9.9"

@@ -1,6 +1,8 @@
 import pytest
 
+from gateway.failover.breaker import Key
 from tests.cli.conftest import Daemon, Run
+from tests.failover.play import failure
 
 
 def test_an_empty_list_says_what_to_do_next(either: Run):
@@ -134,3 +136,32 @@ def test_test_asks_the_running_gateway(gw: Run, daemon: Daemon):
 def test_test_without_a_gateway_says_how_to_start_it(gw: Run):
     gw("upstreams", "add", "openai", "--preset", "openai")
     assert "start it with `mlx-gateway serve`" in gw("upstreams", "test", "openai").error
+
+
+def test_what_is_left_alone_is_shown_and_cleared(gw: Run, daemon: Daemon):
+    gw("upstreams", "add", "openai", "--preset", "openai")
+    for name in ("default", "spare"):
+        gw("credentials", "add", "openai", "--name", name, stdin=b"sk-0123456789abcdefXYZ9")
+    breakers = daemon.live.breakers
+    breakers.record(Key("openai", 1, "gpt", 1), failure("auth"), 0.0)
+    breakers.record(Key("openai", 2, "gpt", 1), failure("billing"), 0.0)
+    breakers.record(Key("openai", 2, "gpt", 1), failure("rate_limited", retry_after_s=90.0), 0.0)
+    lines = [" ".join(line.split()) for line in gw("upstreams", "show", "openai").out.splitlines()]
+    assert "default sk-...XYZ9 1 1 dead" in lines
+    assert "spare sk-...XYZ9 1 1 unpaid, 5 min 0 s" in lines
+    assert any(line.startswith("all default dead auth good its credential was refused") for line in lines)
+    assert any(line.startswith("gpt spare cooling rate_limited 1 min 30 s") for line in lines)
+    listed = [" ".join(line.split()) for line in gw("credentials", "list").out.splitlines()]
+    assert "openai default sk-...XYZ9 1 1 dead" in listed
+    assert "standing dead" in " ".join(gw("credentials", "show", "openai").out.split())
+    assert gw("upstreams", "reset", "openai", "--credential", "spare").out.splitlines() == [
+        "cleared credential openai/spare: it was unpaid (billing)",
+        "cleared openai/gpt with credential spare: it was cooling (rate_limited)",
+    ]
+    assert [c["credential"] for c in gw("upstreams", "reset", "openai", "--json").json["cleared"]] == [
+        "default"
+    ]
+    assert (
+        gw("upstreams", "reset", "openai").out == "there was nothing against openai; it is asked as usual\n"
+    )
+    assert "there is no upstream 'opnai'" in gw("upstreams", "reset", "opnai").error

@@ -8,6 +8,7 @@ from gateway.cloud.offline import NO_ROUTE, Answer, Sight, is_here, is_literal, 
 
 HERE, MISSING, SILENT = Sight(Answer.HERE), Sight(Answer.MISSING), Sight(Answer.SILENT)
 REACHED, UNROUTED = Sight(Answer.FOUND, routed=True), Sight(Answer.FOUND)
+LOST = Sight(Answer.MISSING, lost=True)
 NO_INTERNET, NO_SERVER = "there is no route to the internet", "no name server answers"
 
 
@@ -28,6 +29,9 @@ NO_INTERNET, NO_SERVER = "there is no route to the internet", "no name server an
         (SILENT, {"b.test": HERE}, True, NO_SERVER),  # the hosts file has answered
         (SILENT, {"10.0.0.7": REACHED}, True, NO_SERVER),  # an address was not asked for
         (SILENT, {"b.test": REACHED}, False, NO_INTERNET),  # the name server of a network without internet
+        # It was found where there is no route to now.
+        (LOST, {}, True, NO_ROUTE),
+        (Sight(Answer.SILENT, lost=True), {"b.test": REACHED}, True, NO_ROUTE),
         # What has addresses needs a route to one of them, and nothing else.
         (REACHED, {}, False, None),
         (REACHED, {"b.test": SILENT}, True, None),
@@ -54,6 +58,7 @@ def test_nothing_is_said_of_what_was_not_looked_at() -> None:
         ({"a.test": SILENT}, False, True),
         ({"a.test": SILENT, "b.test": MISSING}, True, True),
         ({"a.test": REACHED}, True, True),
+        ({"a.test": Sight(Answer.SILENT, lost=True)}, True, True),
         ({"a.test": MISSING}, True, True),
     ],
 )

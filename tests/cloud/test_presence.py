@@ -126,6 +126,18 @@ async def test_a_name_that_moved_to_another_family_is_looked_up_first(network: N
     assert network.asked == ["a.test"]
 
 
+async def test_a_mac_with_a_route_that_leads_nowhere_is_offline(network: Network, meet: Meet) -> None:
+    """Its resolver says of every name that it is missing, and tunnels keep a default route of their own."""
+    presence = meet(A)
+    presence.met(A, "10.1.1.1")
+    network.down(silent=False)
+    network.outside = True
+    assert await presence.confirm(A) == NO_ROUTE
+    assert await presence.confirm(B) is None, "of this one nothing is known but that nobody has it"
+    network.up()
+    await changes_to(presence, offline=False)
+
+
 @pytest.mark.parametrize("upstreams", [(A,), (A, B), (A, BOX)], ids=["alone", "with another", "with a box"])
 async def test_a_mistyped_name_is_no_fault_of_the_network(
     network: Network, meet: Meet, upstreams: tuple[Upstream, ...]

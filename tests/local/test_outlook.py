@@ -175,6 +175,7 @@ async def test_a_body_is_read_once_for_the_forecast_and_its_call(
     monkeypatch.setattr(reading, "read_body", counting)
     request = call("tiny", "once", max_tokens=1)
     await foreseen(pool, request)
+    await foreseen(pool, request)
     await used(pool, request)
     assert len(read) == 1
     await used(pool, request)

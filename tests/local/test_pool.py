@@ -257,6 +257,8 @@ async def test_nothing_blocks_the_event_loop(make_pool: MakePool) -> None:
         watch.functions["io.TextIOWrapper.read"].can_block_in("local/memory.py", {"_linux", "_group_limits"})
         fresh = await make_pool()
         assert fresh.knows("tiny")
+        for text in ("hi", "x" * 200_000):
+            await fresh.forecast("/v1/chat/completions", "tiny", call("tiny", text).body.data, limit_s=1.0)
         await asyncio.gather(*(whole(fresh, "tiny", max_tokens=3) for _ in range(3)))
         await refused(fresh, "nobody")
         reply = await fresh.open(call("tiny", max_tokens=500), deadline=soon())
@@ -264,6 +266,7 @@ async def test_nothing_blocks_the_event_loop(make_pool: MakePool) -> None:
         fresh.rescan()
         assert fresh.models()
         fresh.stats()
+        fresh.outlook("tiny")
         assert await fresh.close(soon(10))
 
 

@@ -10,11 +10,14 @@ import pytest
 
 from gateway.config import Config
 from gateway.config import Store as StoreSection
+from gateway.failover.breaker import Breakers
 from gateway.store.ledger import Ledger
+from gateway.store.memory import Memory
 from gateway.store.store import Store
 
 Opener = Callable[..., Awaitable[Store]]
 Keeper = Callable[..., Ledger]
+Remember = Callable[..., Awaitable[Memory]]
 
 
 @pytest.fixture
@@ -58,3 +61,33 @@ async def keep() -> AsyncIterator[Keeper]:
     yield make
     for ledger in ledgers:
         await ledger.close()
+
+
+class Clock:
+    """A time of day that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_795_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def remember(clock: Clock) -> AsyncIterator[Remember]:
+    """Opens memories of breakers and closes them."""
+    memories: list[Memory] = []
+
+    async def make(store: Store, breakers: Breakers) -> Memory:
+        memories.append(Memory(store, breakers, clock=clock))
+        await memories[-1].open()
+        return memories[-1]
+
+    yield make
+    for memory in memories:
+        await memory.close()

@@ -28,6 +28,13 @@ from tests.store.test_ledger import (  # noqa: F401
     test_the_newest_come_first_and_of_whom_was_asked,
     test_what_strangers_send_is_cut_and_starred_out,
 )
+from tests.store.test_memory import (  # noqa: F401
+    test_a_reset_is_stored_when_it_returns,
+    test_it_is_all_there_after_a_stop,
+    test_many_cooldowns_are_saved_in_one_go,
+    test_what_elapsed_while_nothing_ran_is_over,
+    test_what_is_saved_is_no_change_of_the_configuration,
+)
 from tests.store.test_policies import *  # noqa: F403
 from tests.store.test_store import (  # noqa: F401
     test_a_caller_who_is_cancelled_sees_all_of_the_change_or_nothing,

@@ -14,12 +14,14 @@ from gateway.cloud.client import CloudClient
 from gateway.cloud.credentials import Credentials
 from gateway.config import Config, Local
 from gateway.errors import MissingError
-from gateway.failover.breaker import Breakers
+from gateway.failover.breaker import Breakers, Key
 from gateway.failover.budget import RetryBudget
 from gateway.failover.learnt import Learnt
+from gateway.failover.outcome import Failure, Outcome
 from gateway.relay.exchange import Limits
 from gateway.relay.planner import Planner
 from gateway.relay.relay import Relay
+from gateway.store.memory import Memory
 from gateway.store.store import Store
 from gateway.web.live import LiveView
 from tests.lab import Lab
@@ -31,22 +33,30 @@ class Live:
     def __init__(self, store: Store, config: Config, home: Path) -> None:
         self.store = store
         self.cloud = CloudClient(config.cloud, Credentials(store.vault.open))
-        breakers, learnt = Breakers(), Learnt()
+        self.breakers = Breakers()
+        self.memory = Memory(store, self.breakers)
+        learnt = Learnt()
         self.planner = Planner(
-            local=None, breakers=breakers, learnt=learnt, default_upstream="", jitter=lambda: 0.5
+            local=None, breakers=self.breakers, learnt=learnt, default_upstream="", jitter=lambda: 0.5
         )
         self.relay = Relay(
             snapshot=lambda: store.snapshot,
             local=None,
             cloud=self.cloud,
             planner=self.planner,
-            breakers=breakers,
+            breakers=self.breakers,
             learnt=learnt,
             budget=RetryBudget(),
             limits=Limits(heartbeat_s=15, write_s=60, reply_limit=1 << 20),
         )
         self.view = LiveView(
-            config, store, relay=self.relay, planner=self.planner, pool=None, cloud=self.cloud
+            config,
+            store,
+            relay=self.relay,
+            planner=self.planner,
+            pool=None,
+            cloud=self.cloud,
+            memory=self.memory,
         )
         self._context = Context(store=store, home=home, config=config, actor="owner", live=self.view)
 
@@ -133,3 +143,25 @@ async def test_explain_gives_the_plan_of_each_dialect_and_asks_nobody(live: Live
     assert messages["try"] == []
     assert "translate" in messages["skip"][1]["reason"]
     assert not asyncio.all_tasks() - {asyncio.current_task()}
+
+
+async def test_what_is_left_alone_is_told_as_it_is_now_and_can_be_reset(live: Live) -> None:
+    async with Lab() as lab:
+        await live.upstream("a", lab)
+    now = asyncio.get_running_loop().time()
+    live.breakers.record(Key("a", 1, "gpt", 1), Failure(outcome=Outcome.AUTH, message="no"), now)
+    live.breakers.record(
+        Key("local", None, "demo"), Failure(outcome=Outcome.MODEL_MISSING, message="no"), now
+    )
+    cooling = (await live.do("status"))["cooling"]
+    assert [(c["backend"], c["model"], c["credential"], c["state"]) for c in cooling] == [
+        ("a", None, "default", "dead"),
+        ("local", "demo", None, "cooling"),
+    ]
+    assert 0 < cooling[1]["until_s"] <= 60
+    assert (await live.do("credentials.show", upstream="a"))["standing"] == "dead"
+    done = await live.do("upstreams.reset", name="a", credential="default")
+    assert [c["state"] for c in done["cleared"]] == ["dead"]
+    assert (await live.do("credentials.show", upstream="a"))["standing"] == "ok"
+    assert live.breakers.judge(Key("a", 1, "gpt", 1), now).ready
+    assert [c["backend"] for c in (await live.do("status"))["cooling"]] == ["local"]
