@@ -155,10 +155,14 @@ def _plan(plan: PlanView) -> Iterator[str]:
 
 def _predicted(seen: Prediction) -> str:
     parts = {"to load": seen.load_s, "in the queue": seen.queue_s, "for the prompt": seen.prefill_s}
-    of = ", ".join(f"{lasting(s)} {word}" for word, s in parts.items() if s >= 0.05)
+    of = ", ".join(f"{_about(s)} {word}" for word, s in parts.items() if s >= 0.05)
     about = "" if seen.exact else "about "
     tokens = f" for {about}{seen.prompt_tokens} tokens" if seen.prompt_tokens else ""
-    return f"first words expected in {lasting(seen.ttft_s)}{tokens}" + (f": {of}" if of else "")
+    return f"first words expected in {_about(seen.ttft_s)}{tokens}" + (f": {of}" if of else "")
+
+
+def _about(seconds: float) -> str:
+    return lasting(round(seconds, 1 if seconds >= 1 else 2))
 
 
 def _why(judged: JudgedView) -> str:

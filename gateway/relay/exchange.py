@@ -168,6 +168,8 @@ class Exchange:
                 self._wake.set_result(None)
 
     async def _cancel(self, number: int) -> None:
+        if number not in self._live:
+            return  # the answer was over before its loser's turn came, and `_stop_all` closes it
         attempt, task = self._live[number]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

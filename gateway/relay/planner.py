@@ -113,12 +113,13 @@ class Planner:
             await self._local.look()  # it may have been put there a moment ago
         if not _is_local_call(inbound) or not isinstance(inbound.body, JsonBody):
             return {}
-        body, limit_s = inbound.body.data, _patience_s(policy)
-        return {
-            name: await self._local.forecast(inbound.path, name, body, limit_s=limit_s)
-            for name in names
-            if self._local.knows(name)
-        }
+        limit_s, known = _patience_s(policy), [name for name in names if self._local.knows(name)]
+        found = {}
+        for name in known:
+            body = inbound.body_for(name)  # as it will be opened, so that it is read once
+            data = body.data if body is not None else None
+            found[name] = await self._local.forecast(inbound.path, name, data, limit_s=limit_s)
+        return found
 
     def _route(self, inbound: Inbound, snapshot: Snapshot) -> Route:
         if inbound.model is not None:

@@ -56,10 +56,7 @@ class Successor:
         self._splicer = Splicer(left.api, left.said, drop=len(left.said.text) - base)
         self._waits = attempt.held
         self.held: list[bytes] = []
-
-    @property
-    def ended(self) -> bool:
-        return self.attempt.ended
+        self.ended = False  # not before its last part: all of the attempt may wait here already
 
     @property
     def comments_are_safe(self) -> bool:
@@ -69,9 +66,9 @@ class Successor:
         """All of it, as the end of the answer that the client is reading."""
         last = len(self._waits) - 1
         for place, part in enumerate(self._waits):
-            yield self._spliced(part, last=self.ended and place == last)
+            yield self._spliced(part, last=self.attempt.ended and place == last)
         async for part in self.attempt.rest():
-            yield self._spliced(part, last=self.ended)
+            yield self._spliced(part, last=self.attempt.ended)
 
     def _spliced(self, part: bytes, *, last: bool) -> bytes:
         try:
@@ -81,6 +78,7 @@ class Successor:
             raise AttemptFailed(Failure(outcome=Outcome.SERVER_FAULT, message=message)) from error
         if self.record is not None:
             self.record.append(spliced)
+        self.ended = last
         if last and self.comments_are_safe:
             return spliced + comment(f"continued-by {self.attempt.candidate.label}")
         return spliced

@@ -110,6 +110,8 @@ class StreamWatch:
         if self._over is not None:
             return self._over
         rest = self._splitter.rest()
+        if not self._events.eof_is_end and _says_nothing(rest):
+            rest = b""  # a broken event: with its name and no data it would make a client stumble
         seen = self._take(rest + b"\n\n") if rest else _NOTHING
         if self._over is not None:
             return seen
@@ -192,6 +194,11 @@ class StreamWatch:
         self._over = Seen(b"", False, error is None, error)
         self._splitter.rest()
         return Seen(relay, content, error is None, error)
+
+
+def _says_nothing(raw: bytes) -> bool:
+    event = parse_event(raw)
+    return not event.data and event.event != "error"
 
 
 def _line_end_of(block: bytes) -> bytes:

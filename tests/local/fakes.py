@@ -117,12 +117,16 @@ class FakeHost:
         self.did: list[Any] = []
         self.held = Counters()
         self.rest_s = 0.0
+        self.runs = True
 
     def tired(self, path: str) -> float:
         return self.rest_s
 
     def counters(self) -> Counters:
         return self.held
+
+    def running(self, path: str) -> bool:
+        return self.runs
 
     def load(self, model: ModelFolder) -> None:
         self.did.append(("load", model.name))

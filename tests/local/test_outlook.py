@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -16,7 +16,10 @@ from gateway.config import Local
 from gateway.failover.outcome import Outcome
 from gateway.local import outlook, reading, residents
 from gateway.local.forecast import Forecast
+from gateway.local.host import Host
+from gateway.local.mailbox import ModelChanged
 from gateway.local.pool import LocalPool
+from gateway.local.speed import Speeds
 from tests.local.asking import (
     begin,
     body_of,
@@ -30,6 +33,7 @@ from tests.local.asking import (
 from tests.local.conftest import MakePool
 from tests.local.models import make_model
 from tests.local.test_demo import WEATHER
+from tests.local.test_residents import SIZE, A, B, Place
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CONTEXT = 512  # of `tiny`
@@ -245,3 +249,36 @@ async def test_the_outlook_of_a_model_is_plain_json(pool: LocalPool) -> None:
     assert (found["resident"], found["state"], found["context"]) == (True, "ready", CONTEXT)
     assert found["memory_free_bytes"] > 0
     assert pool.outlook("nowhere") == {}
+
+
+@pytest.mark.parametrize("one_each", [False, True])
+async def test_models_of_one_engine_are_loaded_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, one_each: bool
+) -> None:
+    place, speeds, now = Place(limit=9 * SIZE), Speeds(tmp_path / "speeds.json"), [100.0]
+    clock = type("Clock", (), {"monotonic": lambda: now[0]})
+    monkeypatch.setattr(residents, "time", clock)
+    monkeypatch.setattr(outlook, "time", clock)
+    for model, took_s in ((A, 4.0), (B, 10.0)):
+        speeds.loaded(model.fingerprint, took_s)
+    looks = outlook.Outlook(
+        lambda: cast(Host, place.host),
+        place.line,
+        place.of,
+        speeds,
+        limit_bytes=place.limit,
+        default_max_tokens=64,
+        one_each=one_each,
+    )
+    assert looks.plain(A)["load_s"] == 4.0
+    place.host.runs = False
+    assert looks.plain(A)["load_s"] == 5.5
+    place.host.runs = True
+    place.of.claim(B)
+    now[0] += 2.0
+    place.of.changed(ModelChanged(B, "loading", progress=0.5))
+    rest_s = 0.5 * 2.0 + 0.5 * 8.0
+    told = looks.plain(B)
+    assert (told["load_s"], told["retry_after_s"], told["state"]) == (rest_s, rest_s, "loading")
+    assert looks.plain(A)["load_s"] == (4.0 if one_each else 4.0 + rest_s)
+    assert looks.plain(A)["retry_after_s"] is None, "it is not on its way"

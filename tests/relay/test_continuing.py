@@ -79,6 +79,16 @@ async def test_a_local_model_goes_on_from_its_own_tokens() -> None:
     assert body.endswith(b": continued-by local/m\n\n")
 
 
+async def test_a_rest_that_comes_all_at_once_is_not_lost() -> None:
+    """Its end was known before any of it had been sent, and the client's answer was ended there and then."""
+    said = said_in(canned.chat_stream()[:2])
+    puppet = Puppet(parts(2), Answer([b"".join(canned.chat_stream(WORDS.removeprefix(said)))]))
+    async with house_of(puppet, "a", "local", policy=GO_ON) as house:
+        body = await told(house)
+    assert text_of(body) == WORDS
+    assert body.count(b"data: [DONE]") == 1
+
+
 async def test_an_answer_that_breaks_twice_is_still_one() -> None:
     stream = canned.chat_stream()
     first, second = said_in(stream[:2]), said_in(stream[2:3])

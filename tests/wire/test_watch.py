@@ -13,6 +13,7 @@ from gateway.wire.failure import WireError
 from gateway.wire.sse import encode
 from gateway.wire.usage import Usage
 from gateway.wire.watch import Seen, StreamWatch
+from tests import canned
 from tests.wire.cuts import cut, places, single_bytes
 
 
@@ -414,3 +415,16 @@ def test_line_ends_of_all_kinds_in_one_stream() -> None:
     first, then = watch.feed(piece + b"\r\n\r"), watch.feed(piece + b"\r\n\rdata")
     assert first.relay + then.relay == piece + b"\r\n\r" + piece + b"\r\n\r"
     assert then.content
+
+
+@pytest.mark.parametrize(
+    "half", [b"event: content_blo", b"event: content_block_delta\n", b"event: ping\ndata: "]
+)
+def test_half_an_event_is_not_made_whole(half: bytes) -> None:
+    """A name without data made Anthropic's client parse nothing as JSON."""
+    watch = StreamWatch(Api.MESSAGES)
+    begun = canned.message_start()
+    assert watch.feed(begun + half).relay == begun
+    end = watch.finish()
+    assert end.relay == b""
+    assert end.error is not None
