@@ -10,7 +10,7 @@ its time, or gives up.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from gateway.failover.breaker import FOREVER, Judgement, Key
@@ -161,7 +161,7 @@ def _settle(
     last, judgement = cooling[0]
     rest = cooling
     if not judgement.barred or (not ready and judgement.until < FOREVER):
-        ready.append(last)
+        ready.append(replace(last, late=judgement.as_failure()))
         rest = cooling[1:]
     skipped += [Skipped(candidate.label, j.reason, j.outcome, j.as_failure()) for candidate, j in rest]
 

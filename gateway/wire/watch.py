@@ -112,7 +112,7 @@ class StreamWatch:
         rest = self._splitter.rest()
         if not self._events.eof_is_end and _says_nothing(rest):
             rest = b""  # a broken event: with its name and no data it would make a client stumble
-        seen = self._take(rest + b"\n\n") if rest else _NOTHING
+        seen = self._take(rest + (b"\n" if rest.endswith(b"\n") else b"\n\n")) if rest else _NOTHING
         if self._over is not None:
             return seen
         missing = (

@@ -69,6 +69,15 @@ class Clients:
         got.over = time.monotonic()
         return got
 
+    async def local_answers(self) -> bool:
+        """Is the local model there?"""
+        body = {"model": "demo", "messages": [{"role": "user", "content": "Count to 2"}]}
+        try:
+            async with self._http.post(PATHS["openai"], json=body) as reply:
+                return reply.status == 200
+        except (aiohttp.ClientError, ConnectionError, TimeoutError, RuntimeError):
+            return False  # the daemon is gone as well, or its clients are
+
     async def watch(self, model: str) -> aiohttp.ClientResponse:
         """A stream that never ends."""
         body = {"model": model, "messages": [], "stream": True}
@@ -148,11 +157,12 @@ def _event(got: Got, event: str) -> None:
     data = "\n".join(line[6:] for line in lines if line.startswith("data: "))
     if not data:
         return
-    if got.ended and data != "[DONE]" and not _is_usage(data):
+    # A reason for the end may be followed by the usage, or by the error that only the end is missing.
+    if got.closed or (got.ended and data != "[DONE]" and not _may_follow(data)):
         got.lost = f"an event after the end: {data[:100]}"
         return
     if data == "[DONE]":
-        got.ended = True
+        got.ended = got.closed = True
         return
     value = json.loads(data)
     if "error" in value:
@@ -162,8 +172,10 @@ def _event(got: Got, event: str) -> None:
         got.ended = got.ended or choice["finish_reason"] is not None
     if value.get("type") == "content_block_delta":
         _say(got, value["delta"]["text"])
-    got.ended = got.ended or value.get("type") == "message_stop"
+    if value.get("type") == "message_stop":
+        got.ended = got.closed = True
 
 
-def _is_usage(data: str) -> bool:
-    return data.startswith("{") and json.loads(data).get("choices") == []
+def _may_follow(data: str) -> bool:
+    value = json.loads(data)
+    return "error" in value or value.get("choices") == []

@@ -11,7 +11,7 @@ from tests import behaviours, canned
 from tests.behaviours import Behaviour
 from tests.chaos.truth import Dialect
 
-Breaks = Literal["", "before", "after"]
+Breaks = Literal["", "before", "after", "tail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +152,13 @@ def hangs(asked: Asked, rng: random.Random) -> Made:
 
 def slow(asked: Asked, rng: random.Random) -> Made:
     """Sound, but late: sometimes too late."""
-    wait = rng.uniform(0.1, 1.5)
+    wait = rng.choice((rng.uniform(0.1, 1.0), rng.uniform(1.0, 4.0)))
 
     async def answer(exchange: behaviours.Exchange) -> None:  # type: ignore[name-defined]
         await exchange.sleep(wait)
         await well(asked, rng)[0](exchange)
 
-    return answer, "before" if wait > 0.2 else ""
+    return answer, "before"
 
 
 # `refused`, `e401` and `e402` need more than a request to be decided: the port, and whose key it is.
@@ -194,5 +194,9 @@ OF_ONE_KEY = ("e401", "e402")
 
 
 def _breaks(asked: Asked, at: int) -> Breaks:
-    shown = sum(map(len, asked.events[: asked.first + 1]))
-    return "after" if at >= shown else "before"
+    """What a break behind so many bytes breaks: `tail` when the answer is said, and why it ends as well."""
+    sizes = [len(event) for event in asked.events]
+    finished = asked.first + asked.words + (1 if asked.dialect == "openai" else 2)
+    if at >= sum(sizes[:finished]):
+        return "tail"
+    return "after" if at >= sum(sizes[: asked.first + 1]) else "before"

@@ -25,7 +25,9 @@ preload = ["demo"]
 [cloud]
 keepalive_s = 1.0
 """
-_LOST_S = 8.0  # so long after its worker was killed a local model may be missing
+
+
+_START_S = 45.0  # on a machine that has other work
 
 
 class Life:
@@ -51,11 +53,15 @@ class Host:
         self.life: Life
         self.lives: list[Life] = []
         self.outages: list[tuple[float, float]] = []  # from its end to its next start
-        self.worker_kills: list[float] = []
+        self.worker_kills = 0
+        self.without_local: list[tuple[float, float]] = []  # from its worker's end until it answers again
         self._stack = AsyncExitStack()
+        self._changing = asyncio.Lock()  # held from its death to its next start
+        self._over = False
 
     async def start(self) -> None:
-        daemon = await self._stack.enter_async_context(running(self.home, SETTINGS))
+        daemon = await self._stack.enter_async_context(running(self.home, SETTINGS, wait=False))
+        daemon.port = int((await daemon.said(r"ready on http://[^ ]*:(\d+)/v1", within=_START_S)).group(1))
         self.life = Life(daemon)
         self.lives.append(self.life)
 
@@ -83,23 +89,43 @@ class Host:
         await daemon.rule("opsteady", policy="probe", pattern="probe")
 
     async def kill(self) -> None:
-        """SIGKILL under load, and a new start."""
-        began = time.monotonic()
-        life = self.life
-        life.measure()
-        life.killed = True
-        self.outages.append((began, float("inf")))
-        life.daemon.process.kill()
-        await life.daemon.ended()
-        await self._stack.aclose()
-        self._stack = AsyncExitStack()
-        await self.start()
-        self.outages[-1] = (began, time.monotonic())
-        await life.clients.close()
+        """SIGKILL under load, and a new start, unless it is too late for that."""
+        async with self._changing:
+            if self._over:
+                return
+            began = time.monotonic()
+            life = self.life
+            life.measure()
+            life.killed = True
+            self.outages.append((began, float("inf")))
+            self.without_local.append((began, float("inf")))
+            life.daemon.process.kill()
+            await life.daemon.ended()
+            await self._stack.aclose()
+            self._stack = AsyncExitStack()
+            await self.start()
+            self.outages[-1] = (began, time.monotonic())
+            await life.clients.close()
+        await self._until_local(began)
 
-    def kill_worker(self) -> None:
-        if processes.kill_worker(self.life.pid):
-            self.worker_kills.append(time.monotonic())
+    async def last(self) -> None:
+        """From here on it is not killed any more; what was begun is brought to its end."""
+        async with self._changing:
+            self._over = True
+
+    async def kill_worker(self) -> None:
+        """SIGKILL the engine's process, and wait until its model answers again."""
+        began = time.monotonic()
+        self.without_local.append((began, float("inf")))
+        self.worker_kills += await asyncio.to_thread(processes.kill_worker, self.life.pid)
+        await self._until_local(began)
+
+    async def _until_local(self, began: float) -> None:
+        life = self.life
+        while not life.killed and not await life.clients.local_answers():
+            await asyncio.sleep(0.2)
+        at = next(i for i, spell in enumerate(self.without_local) if spell[0] == began)
+        self.without_local[at] = (began, time.monotonic())
 
     async def stop(self) -> None:
         await self.life.clients.close()
@@ -111,9 +137,7 @@ class Host:
 
     def lacked_worker(self, began: float, over: float) -> bool:
         """May the local model have been missing for a part of this time?"""
-        spells = [(at, at + _LOST_S) for at in self.worker_kills]
-        spells += [(life.rss[0][0], life.rss[0][0] + _LOST_S) for life in self.lives[1:] if life.rss]
-        return any(began <= end and start <= over for start, end in spells)
+        return any(began <= end and start <= over for start, end in self.without_local)
 
     @property
     def log(self) -> list[str]:
@@ -121,15 +145,32 @@ class Host:
 
 
 class Probe:
-    """A healthy stream through it all, of 20 events a second. `worst_s` is its longest silence."""
+    """A healthy stream through it all, of 20 events a second, and how long it was silent."""
 
     def __init__(self, host: Host) -> None:
         self.host = host
         self.events = 0
-        self.worst_s = 0.0
-        self.gaps: list[float] = []
-        self.own_lag_s = 0.0  # of the loop that measures, which is also that of all upstreams and clients
+        self.gaps: list[tuple[float, float]] = []  # from one event to the next
+        self.lags: list[tuple[float, float]] = []  # the same of the loop that measures, and plays all others
         self.broken: list[str] = []
+
+    @property
+    def worst_s(self) -> float:
+        return max((end - start for start, end in self.gaps), default=0.0)
+
+    @property
+    def worst_lag_s(self) -> float:
+        return max((end - start - PROBE_S for start, end in self.lags), default=0.0)
+
+    @property
+    def worst_of_daemon_s(self) -> float:
+        """The longest silence, without the time in which the measuring loop itself stood still."""
+        long = [(start, end) for start, end in self.gaps if end - start > 2 * PROBE_S]
+        return max((end - start - self._lag(start, end) for start, end in long), default=2 * PROBE_S)
+
+    def _lag(self, start: float, end: float) -> float:
+        within = [b - a - PROBE_S for a, b in self.lags if a < end and start < b]
+        return max(0.0, min(end - start, sum(within)))
 
     async def run(self) -> None:
         while True:
@@ -151,8 +192,7 @@ class Probe:
                 if b"beat" not in chunk:
                     continue
                 if last is not None:
-                    self.gaps.append(now - last - PROBE_S)
-                    self.worst_s = max(self.worst_s, now - last)
+                    self.gaps.append((last, now))
                 last = now
                 self.events += chunk.count(b"beat")
 
@@ -160,4 +200,4 @@ class Probe:
         while True:
             before = time.monotonic()
             await asyncio.sleep(PROBE_S)
-            self.own_lag_s = max(self.own_lag_s, time.monotonic() - before - PROBE_S)
+            self.lags.append((before, time.monotonic()))

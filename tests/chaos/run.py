@@ -71,7 +71,12 @@ class _Run:
         self.world.turn()
         own, began = _own_cpu_s(), time.monotonic()
         async with _aside(
-            self._measure(), self.probe.run(), self.probe.watch_self(), self.trouble.run(), self._kills()
+            self._measure(),
+            self.probe.run(),
+            self.probe.watch_self(),
+            self.trouble.run(),
+            self.trouble.kill_workers(self.seconds),
+            self._kills(),
         ):
             await self._load(began + self.seconds)
         await self.world.rest()
@@ -99,6 +104,7 @@ class _Run:
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
             await asyncio.sleep(max(0.0, rng.expovariate(self.rate) - (time.monotonic() - now)))
+        await self.host.last()
         await asyncio.gather(*self._asking)
 
     async def _one(self, ask: Ask) -> None:
@@ -139,12 +145,11 @@ class _Run:
             "own cpu share": round(own_s / took, 3),
             "probe events": probe.events,
             "probe worst gap ms": round(probe.worst_s * 1000),
-            "probe p99 gap ms": round(sorted(probe.gaps)[int(len(probe.gaps) * 0.99)] * 1000, 1)
-            if probe.gaps
-            else None,
-            "own worst lag ms": round(probe.own_lag_s * 1000),
+            "probe worst gap ms, own lag taken off": round(probe.worst_of_daemon_s * 1000),
+            "own worst lag ms": round(probe.worst_lag_s * 1000),
             "daemon killed": len(self.host.outages),
-            "worker killed": len(self.host.worker_kills),
+            "longest outage s": round(max((end - start for start, end in self.host.outages), default=0.0), 1),
+            "worker killed": self.host.worker_kills,
             "trouble": dict(self.trouble.done),
             "refused": self.trouble.refused[:5],
             "calls left open": self.world.open,

@@ -39,7 +39,6 @@ class Trouble:
             self._reset: 3,
             self._rotate: 6,
             self._toggle: 2,
-            self._kill_worker: 1,
         }
         while True:
             rng = chance(self._seed, "trouble", number)
@@ -116,5 +115,11 @@ class Trouble:
             "credentials.set", upstream=place.name, name=key, secret=secret(place.name, key, number % 10_000)
         )
 
-    async def _kill_worker(self, daemon: Daemon, rng: random.Random, number: int) -> None:
-        await asyncio.to_thread(self._host.kill_worker)
+    async def kill_workers(self, seconds: float) -> None:
+        """Kill the engine's process now and then, rarely enough for the gateway to start it again each time."""
+        number = 0
+        while True:
+            pause = chance(self._seed, "worker", number).uniform(0.2, 0.4) * min(seconds, 300.0)
+            await asyncio.sleep(pause)
+            await self._host.kill_worker()
+            number += 1

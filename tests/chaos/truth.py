@@ -82,7 +82,8 @@ class Got:
 
     status: int = 0
     text: str = ""
-    ended: bool = False  # by its terminal event, or as a whole
+    ended: bool = False  # by the reason for its end, its terminal event, or as a whole
+    closed: bool = False  # by its terminal event, behind which nothing may follow
     told: str = ""  # the error that it was told
     lost: str = ""  # what its connection died of
     left: bool = False  # it went away itself

@@ -12,7 +12,7 @@ from gateway.failover.policy import MidStream, Policy
 from tests import canned
 from tests.house import House, chat
 from tests.relay.puppet import Answer, Puppet, events, failure, local_stream
-from tests.relay.test_exchange import FAST, PATH, events_of, house_of
+from tests.relay.test_exchange import FAST, PATH, attempts_left, events_of, house_of
 
 GO_ON = Policy(name="p", mid_stream=MidStream.CONTINUE, deadline_s=20.0)
 WORDS = canned.TEXT
@@ -109,6 +109,16 @@ async def test_an_answer_that_breaks_twice_is_still_one() -> None:
     assert _json.loads(sent.data)["messages"][-1]["content"] == first
 
 
+async def test_one_that_says_all_of_the_rest_at_once_is_heard() -> None:
+    """It was over when its first content came, and so was the answer, without a word of it."""
+    said = said_in(canned.chat_stream()[:3])
+    puppet = Puppet(parts(3), Answer([b"".join(canned.chat_stream(WORDS.removeprefix(said)))]))
+    async with house_of(puppet, "a", "local", policy=GO_ON) as house:
+        body = await told(house)
+    assert text_of(body) == WORDS
+    assert body.endswith(b"data: [DONE]\n\n: continued-by local/m\n\n")
+
+
 async def test_what_does_not_fit_is_not_glued_on() -> None:
     puppet = Puppet(
         local_stream(*events()[:3], failure(Outcome.LOCAL_FAULT)),
@@ -164,6 +174,20 @@ async def test_who_goes_on_may_be_slow_only_so_long() -> None:
     assert b"the puppet says no" in body  # why the answer broke, not why nobody went on
     assert "a/m=server_fault" in str(line["attempts"])
     assert "local/m=slow" in str(line["attempts"])
+
+
+async def test_a_client_that_leaves_meanwhile_stops_who_was_to_go_on() -> None:
+    puppet = Puppet(parts(3), Answer(events(), head=[asyncio.Event()], framing=local_stream().framing))
+    async with house_of(puppet, "a", "local", policy=GO_ON) as house:
+        asking = asyncio.create_task(told(house))
+        await puppet.called(2)
+        asking.cancel()
+        async with asyncio.timeout(1):
+            while attempts_left():
+                await asyncio.sleep(0)
+        line = await house.logged()
+    assert line.status == 499
+    assert puppet.all_closed
 
 
 async def test_a_drain_ends_it_with_an_error_event() -> None:

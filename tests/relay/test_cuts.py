@@ -14,12 +14,15 @@ import anthropic
 import openai
 import pytest
 
+from gateway.failover.ability import Ability
 from gateway.failover.budget import RetryBudget
+from gateway.failover.policy import MidStream, Policy
 from gateway.wire.dialect import Dialect
 from tests import canned
 from tests.behaviours import Cut, Framing
 from tests.house import House, rule, running, snapshot, upstream
 from tests.lab import Lab
+from tests.peer import Exchange
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 TEXT = "one two"
@@ -47,12 +50,12 @@ class Plenty(RetryBudget):
 class Torn:
     """A house whose first target breaks; every request has a name of its own, so none is left alone."""
 
-    def __init__(self, house: House, path: Path, first: Lab) -> None:
-        self.house, self.path, self.first = house, path, first
-        spoken = canned.chat_stream if path == CHAT else canned.messages_stream
-        self.events = spoken(TEXT)
+    def __init__(self, house: House, path: Path, first: Lab, second: Lab) -> None:
+        self.house, self.path, self.first, self.second = house, path, first, second
+        self.spoken = canned.chat_stream if path == CHAT else canned.messages_stream
+        self.events = self.spoken(TEXT)
         self.wire = b"".join(self.events)
-        self.other = b"".join(spoken(OTHER))
+        self.other = b"".join(self.spoken(OTHER))
         self.content = self.wire.index(b"one") + self.wire[self.wire.index(b"one") :].index(b"\n\n") + 2
         self._count = 0
 
@@ -81,17 +84,21 @@ class Torn:
 
 
 @asynccontextmanager
-async def torn(path: Path) -> AsyncIterator[Torn]:
+async def torn(path: Path, mid_stream: MidStream = MidStream.ERROR) -> AsyncIterator[Torn]:
     dialect = Dialect.OPENAI if path == CHAT else Dialect.ANTHROPIC
     async with Lab() as first, Lab() as second, running() as house:
         house.relay._budget = Plenty()
         answer = second.chat(OTHER) if path == CHAT else second.messages(OTHER)
         second.always(path, answer)
         house.snapshot = snapshot(
-            rules=[rule("m-*", "a", "b:gpt-lab")],
-            upstreams=[upstream("a", first, dialect=dialect), upstream("b", second, dialect=dialect)],
+            rules=[rule("m-*", "a", "b:gpt-lab", policy="p")],
+            upstreams=[
+                upstream("a", first, dialect=dialect),
+                upstream("b", second, dialect=dialect, abilities=(Ability(prefill=True),)),
+            ],
+            policies=[Policy(name="p", mid_stream=mid_stream)],
         )
-        yield Torn(house, path, first)
+        yield Torn(house, path, first, second)
 
 
 def errors_in(path: Path, data: bytes) -> int:
@@ -146,6 +153,39 @@ async def _break(it: Torn, at: int, framing: Framing, cut: Cut) -> None:
     assert data.startswith(kept), (at, data)
     assert not data.endswith(it.events[-1]), (at, data)
     assert errors_in(it.path, data[len(kept) :]) == errors_in(it.path, data) == 1, (at, data)
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES])
+async def test_every_byte_is_a_place_to_go_on_from(path: Path) -> None:
+    """However the rest comes: at once, event by event, or in a few bytes each."""
+    segments: list[int | None] = [None, 7, 1 << 16]
+
+    async def rest(exchange: Exchange) -> None:
+        *_, last = exchange.seen.json["messages"]
+        said = last["content"] if isinstance(last["content"], str) else last["content"][-1]["text"]
+        assert TEXT.startswith(said)
+        events = it.spoken(TEXT.removeprefix(said))
+        segment = segments[it.second.hits % 3]
+        await Lab.sse([b"".join(events)] if segment is None else events, segment=segment)(exchange)
+
+    async with torn(path, MidStream.CONTINUE) as it, asyncio.timeout(60):
+        it.second.always(path, rest)
+        # Once the reason for the end is told there is nothing to go on with.
+        mark = b'"finish_reason": "stop"' if path == CHAT else b'"stop_reason": "end_turn"'
+        for number, at in enumerate(range(it.content, it.wire.index(mark) + len(mark), 5)):
+            by, data = await it.asked(at, *CUTS[number % len(CUTS)])
+            assert by == "a"
+            assert errors_in(path, data) == 0, (at, data)
+            assert _text(path, data) == TEXT, (at, data)
+            assert data.count(it.events[-1]) == 1, (at, data)
+            assert data.endswith(b": continued-by b/gpt-lab\n\n"), (at, data)
+
+
+def _text(path: Path, data: bytes) -> str:
+    values = [json.loads(line[6:]) for line in data.splitlines() if line.startswith(b"data: {")]
+    if path == CHAT:
+        return "".join(c["delta"].get("content") or "" for v in values for c in v["choices"])
+    return "".join(v["delta"].get("text", "") for v in values if v["type"] == "content_block_delta")
 
 
 @pytest.mark.parametrize("path", [CHAT, MESSAGES])

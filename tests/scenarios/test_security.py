@@ -114,6 +114,31 @@ async def test_client_keys_open_every_path_but_admin(
             assert reply.status == 200
 
 
+async def test_an_administrator_may_have_a_request_explained(
+    keyed: tuple[Daemon, dict[str, str]], lab: Lab
+) -> None:
+    """The same that a request does, told over HTTP, and nothing is sent for it."""
+    daemon, keys = keyed
+    model = await daemon.rule("local:not-on-this-disk", cloud := await daemon.upstream(lab))
+    asked = {"model": model, "path": CHAT, "body": json.loads(BODY)}
+    async with daemon.http() as http:
+        for who, status in (("boss", 200), ("app", 403), ("nobody", 401)):
+            headers = JSON | {"authorization": f"Bearer {keys.get(who, 'mlxg_not-a-key')}"}
+            async with http.post("/admin/api/explain", json=asked, headers=headers) as reply:
+                assert reply.status == status
+                told = await reply.json()
+            if status == 200:
+                plan = told["plans"][CHAT]
+        assert lab.accepted == 0
+        body = json.loads(BODY) | {"model": model}
+        async with http.post(CHAT, json=body, headers={"authorization": f"Bearer {keys['app']}"}) as reply:
+            assert reply.status == 200
+            served, attempts = reply.headers["x-gateway-served-by"], reply.headers["x-gateway-attempts"]
+    assert [each["target"] for each in plan["try"]] == [served] == [f"{cloud}/{model}"]
+    [skipped] = plan["skip"]
+    assert attempts.startswith(f"{skipped['target']}={skipped['outcome']};dur=0;skipped, ")
+
+
 async def test_key_errors_speak_the_dialect_of_the_path(keyed: tuple[Daemon, dict[str, str]]) -> None:
     daemon, _ = keyed
     async with daemon.http() as http:

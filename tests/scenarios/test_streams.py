@@ -18,6 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 JSON = {"content-type": "application/json"}
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
+RESPONSES = "/v1/responses"
 
 
 async def _openai_text(daemon: Daemon, model: str) -> tuple[str, Exception | None]:
@@ -126,6 +127,56 @@ async def test_a_waiting_stream_gets_comments_that_do_not_commit(
     assert comments.count(b":") >= 2
     assert b"data:" + events == b"".join(canned.chat_stream(canned.TEXT, model=model))
     await lab.seen[0].gone(within=1.0)
+
+
+LIFECYCLE = [
+    canned.named({"type": kind, "response": canned.responses_whole(status="in_progress")})
+    for kind in ("response.created", "response.in_progress")
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "dialect", "events", "error"),
+    [
+        (CHAT, "openai", [canned.chat_role(), b": ping\n\n"], b'data: {"error": {"message": "no"}}\n\n'),
+        (
+            MESSAGES,
+            "anthropic",
+            [canned.message_start(), canned.PING],
+            canned.named(canned.anthropic_error(529, "Overloaded")),
+        ),
+        (
+            RESPONSES,
+            "openai",
+            LIFECYCLE,
+            canned.named({"type": "error", "code": "server_error", "message": "no", "param": None}),
+        ),
+    ],
+)
+async def test_all_that_comes_before_the_content_commits_nothing(
+    daemon: Daemon, lab: Lab, second: Lab, path: str, dialect: str, events: list[bytes], error: bytes
+) -> None:
+    """Signs of life for longer than a heartbeat, then an error: one clean stream of the next target."""
+    names = [await daemon.upstream(each, dialect=dialect) for each in (lab, second)]
+    model = await daemon.rule(*names)
+    gate = asyncio.Event()
+    lab.always(path, lab.sse([*events, gate, events[-1], error]))
+    body = json.dumps({"model": model, "messages": [], "input": "hi", "stream": True, "max_tokens": 9})
+    async with daemon.http() as http, http.post(path, data=body, headers=JSON) as reply:
+        assert reply.status == 200
+        data = b""
+        while data.count(b": ") < 2:
+            data += await reply.content.readany()
+        assert not [line for line in data.splitlines() if line and not line.startswith(b":")]
+        gate.set()
+        data += await reply.read()
+    stream = {CHAT: canned.chat_stream, MESSAGES: canned.messages_stream, RESPONSES: canned.responses_stream}
+    clean = b"".join(stream[path](model=model))
+    assert data.endswith(clean)
+    assert all(line.startswith(b":") for line in data.removesuffix(clean).splitlines() if line)
+    [entry] = [each for each in await daemon.admin("db.requests") if each["model"] == model]
+    assert entry["served_by"] == f"{names[1]}/{model}"
+    assert entry["attempts"].startswith(f"{names[0]}/{model}=")
 
 
 async def test_total_failure_after_heartbeats_is_an_error_event(daemon: Daemon, lab: Lab) -> None:

@@ -208,6 +208,19 @@ async def test_what_only_another_provider_can_read_is_left_out(daemon: Daemon, l
     assert "x-gateway-changed" not in headers
 
 
+async def test_reasoning_that_another_key_has_sealed_is_left_out(daemon: Daemon, lab: Lab) -> None:
+    model = await daemon.rule(await daemon.upstream(lab))
+    words = "The encrypted content for item rs_1 could not be verified."
+    lab.script("/v1/responses", lab.error(400, words, code="invalid_encrypted_content"))
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "sealed"}
+    turns: list[Any] = [*ASKED, thought, {"role": "assistant", "content": "Hello."}, *ASKED]
+    async with daemon.openai() as client:
+        raw = await client.responses.with_raw_response.create(model=model, input=turns)
+    assert raw.parse().output_text == canned.TEXT
+    assert raw.headers["x-gateway-changed"] == "reasoning items dropped"
+    assert [each.json["input"] for each in lab.seen] == [turns, [turns[0], *turns[2:]]]
+
+
 async def test_the_next_target_gets_the_request_as_it_was(daemon: Daemon, lab: Lab, second: Lab) -> None:
     names = [await daemon.upstream(each, dialect="anthropic") for each in (lab, second)]
     model = await daemon.rule(*names)
@@ -218,6 +231,32 @@ async def test_the_next_target_gets_the_request_as_it_was(daemon: Daemon, lab: L
     assert "x-gateway-changed" not in headers
     assert lab.hits == 2
     assert second.seen[0].json == thinking(model)
+
+
+# --- going on
+
+
+@pytest.mark.parametrize(("dialect", "path"), [("openai", CHAT), ("anthropic", MESSAGES)])
+async def test_a_cloud_that_takes_the_text_so_far_goes_on_with_it(
+    daemon: Daemon, lab: Lab, second: Lab, dialect: str, path: str
+) -> None:
+    names = [await daemon.upstream(each, dialect=dialect) for each in (lab, second)]
+    await daemon.admin("upstreams.set", name=names[1], abilities=[{"prefill": True}])
+    model = await daemon.rule(*names, policy=await daemon.policy(mid_stream="continue"))
+    spoken = canned.chat_stream if dialect == "openai" else canned.messages_stream
+    events = spoken("Hello from the lab.")
+    said_so_far = next(at for at, event in enumerate(events) if b"from " in event) + 1
+    lab.script(path, lab.sse(events[:said_so_far], framing="close", cut="fin"))
+    second.script(path, second.sse(spoken("the other side.")))
+    text, _ = await said(daemon, dialect, model)
+    assert text == "Hello from the other side."
+    messages = second.seen[0].json["messages"]
+    assert messages[-1]["role"] == "assistant"
+    # Anthropic refuses a text that ends with a space, and so it is not sent.
+    assert "Hello from" in json.dumps(messages[-1]["content"])
+    [entry] = [each for each in await daemon.admin("db.requests") if each["model"] == model]
+    assert entry["served_by"] == f"{names[1]}/{model}"
+    assert f"{names[0]}/{model}=server_fault" in entry["attempts"]
 
 
 # --- the tries of both together
