@@ -75,6 +75,13 @@ class Server:
     write_timeout_s: float = key(
         60.0, "a client that takes nothing of its answer for this long is cut off", low=0.1, high=3600
     )
+    responses_mb: int = key(
+        64,
+        "memory for responses of the Responses API that were made here, for previous_response_id; the oldest "
+        "go first, a restart forgets all; 0 keeps none",
+        low=0,
+        high=4096,
+    )
     allowed_hosts: tuple[str, ...] = key(
         [], "further names that a Host header may carry, e.g. mac.lan", shape="name"
     )

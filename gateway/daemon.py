@@ -33,6 +33,7 @@ from gateway.failover.budget import RetryBudget
 from gateway.failover.learnt import Learnt
 from gateway.local.pool import LocalPool
 from gateway.relay.exchange import Limits
+from gateway.relay.kept import Kept
 from gateway.relay.planner import Planner
 from gateway.relay.relay import Relay
 from gateway.routing.rule import Target
@@ -131,12 +132,14 @@ class _Daemon:
         breakers, learnt = Breakers(random.random), Learnt()
         self._memory = memory = Memory(self._store, breakers)
         await memory.open()
+        self._kept = kept = Kept(limit_bytes=config.server.responses_mb << 20)
         planner = Planner(
             local=self._pool,
             breakers=breakers,
             learnt=learnt,
             default_upstream=config.routing.default_upstream,
             jitter=random.random,
+            kept=kept,
             offline=self._cloud.presence.offline,
         )
         relay = Relay(
@@ -196,6 +199,7 @@ class _Daemon:
             admin_over_tcp=self.config.admin.tcp,
             snapshot=lambda: self._store.snapshot,
             relay=relay,
+            kept=self._kept,
             models=live,
             admin_context=context,
             ready=lambda: "the gateway is stopping" if self._draining else None,

@@ -30,6 +30,7 @@ from gateway.failover.budget import RetryBudget
 from gateway.failover.learnt import Learnt
 from gateway.failover.policy import BUILT_IN, Policy
 from gateway.relay.exchange import Limits
+from gateway.relay.kept import Kept
 from gateway.relay.planner import LocalBackend, Planner
 from gateway.relay.relay import Relay
 from gateway.routing.rule import Rule, Target
@@ -169,6 +170,7 @@ async def running(
     client = CloudClient(Cloud(), Credentials(_no_secrets), presence)
     breakers = Breakers()
     learnt = Learnt()
+    kept = Kept()
     relay = Relay(
         snapshot=lambda: house.snapshot,
         local=local,
@@ -179,6 +181,7 @@ async def running(
             learnt=learnt,
             default_upstream=default_upstream,
             jitter=lambda: jitter,
+            kept=kept,
             offline=presence.offline,
         ),
         breakers=breakers,
@@ -196,6 +199,7 @@ async def running(
         admin_over_tcp=admin_over_tcp,
         snapshot=lambda: house.snapshot,
         relay=relay,
+        kept=kept,
         models=house,
         admin_context=lambda actor: _as(context, actor),
         ready=lambda: house.not_ready,

@@ -39,13 +39,15 @@ def test_every_command_of_the_readme_runs() -> None:
 
 
 async def test_every_curl_of_the_readme_is_answered() -> None:
-    counted, called = [block for block in BLOCKS if block.startswith("curl ")]
+    counted, called, told = [block for block in BLOCKS if block.startswith("curl ")]
     with tempfile.TemporaryDirectory(prefix="mlxg-") as folder:
         async with running(Path(folder) / "home") as daemon, daemon.http() as http:
             lines = (await _curl(http, counted)).split("\n\n")
             message = json.loads(await _curl(http, called))["choices"][0]["message"]
+            answer = json.loads(await _curl(http, told))
     chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks) == "1 2 3 4 5 6 7 8 9 10"
+    assert answer["content"][0]["text"] == "1 2 3 4 5 6 7 8 9 10"
     assert json.loads(message["tool_calls"][0]["function"]["arguments"]) == {"city": "Paris"}
 
 

@@ -37,6 +37,7 @@ class AbilityEntry(Args):
     tools: bool | None = None
     json: bool | None = None
     prefill: bool | None = None
+    responses: bool | None = None
 
 
 class Fields(Args):
@@ -196,6 +197,7 @@ def new_upstream(name: str, preset: str | None, given: dict[str, Any]) -> Upstre
         headers=ground.headers,
         query=ground.query,
         list_models=ground.list_models,
+        abilities=ground.abilities,
     )
     return replace(made, **given)
 
@@ -240,6 +242,7 @@ def _shown_preset(preset: Preset) -> dict[str, object]:
         "auth": str(preset.auth),
         "headers": dict(preset.headers),
         "list_models": preset.list_models,
+        "abilities": [shown.ability(each) for each in preset.abilities],
         "key_env": preset.key_env,
         "hint": preset.hint,
     }

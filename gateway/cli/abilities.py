@@ -16,6 +16,7 @@ class AbilityView(msgspec.Struct):
     tools: bool | None = None
     json: bool | None = None
     prefill: bool | None = None
+    responses: bool | None = None
 
 
 _WORDS = tuple(name for name in AbilityView.__struct_fields__ if name != "pattern")

@@ -16,8 +16,8 @@ class Ability:
 
     `context` is in tokens, prompt and answer together. `vision`: it takes images; `tools`: it calls
     tools; `json`: it keeps answers to a JSON schema; `prefill`: it goes on from an assistant message
-    that ends the conversation; `size`: so many bytes of a request are too long for it, a thing to be
-    learnt rather than said.
+    that ends the conversation; `responses`: it has OpenAI's Responses API; `size`: so many bytes of a
+    request are too long for it, a thing to be learnt rather than said.
     """
 
     pattern: str = "*"
@@ -26,20 +26,26 @@ class Ability:
     tools: bool | None = None
     json: bool | None = None
     prefill: bool | None = None
+    responses: bool | None = None
     size: int | None = None
 
 
 _KNOWN = tuple(field.name for field in fields(Ability) if field.name != "pattern")
 
 
+NOTHING = Ability()
+
+
 def ability_of(model: str, abilities: Iterable[Ability]) -> Ability:
-    """All that is said of `model`: where several say something, the first one does."""
-    found = Ability(pattern=model)
+    """All that is said of `model`: where several say something, the first one does. It is `NOTHING` itself
+    where nobody says anything.
+    """
+    found = NOTHING
     for each in abilities:
         if not fnmatchcase(model, each.pattern):
             continue
         news = {name: getattr(each, name) for name in _KNOWN if getattr(found, name) is None}
-        found = replace(found, **news)
+        found = replace(found, pattern=model, **news)
     return found
 
 

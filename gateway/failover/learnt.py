@@ -80,6 +80,10 @@ class Learnt:
             if what and getattr(needs, _ASKED[what]):
                 self._at(backend, model).unable_until[what] = now + UNABLE_S
 
+    def lacks_responses(self, backend: str, model: str, now: float) -> None:
+        """It has no Responses API: it is asked as a chat instead."""
+        self._at(backend, model).unable_until["responses"] = now + UNABLE_S
+
     def ability(self, backend: str, model: str, declared: Ability, now: float) -> Ability:
         """What is declared of a target, and where nothing is, what was learnt of it."""
         facts = self._facts.get((backend, model))

@@ -94,7 +94,9 @@ def give_up(plan: Plan, tried: Sequence[Tried], *, why: str = "") -> Verdict:
     status, kind, code = _RENDERED[outcome]
     sole = len(every) == 1
     if outcome in _CLIENTS:
-        status, code = _blames_client(failure) or status, failure.code or code
+        status = _blames_client(failure) or status
+        if outcome is not Outcome.CONTEXT_TOO_LONG:  # clients look for that one word
+            code = failure.code or code
         message = failure.message if sole else message
     elif outcome in _OURS:
         code = failure.code or code

@@ -70,8 +70,6 @@ def _logprobs(found: dict[str, Any]) -> int | None:
 
 
 def _check(work: Generate) -> None:
-    if work.format is not None and work.tooling.forced:
-        raise Unsupported("response_format", "response_format can't be had together with a forced tool call")
     prompt = work.prompts[0]
     if not isinstance(prompt, Chat) or not prompt.prefill:
         return

@@ -153,11 +153,12 @@ class CallDelta(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):
-    """One answer of several, or the only one, is complete."""
+    """One answer of several, or the only one, is complete; `stop` is the string that it was stopped by."""
 
     id: int
     reason: Literal["stop", "length", "tool_calls"]
     choice: int = 0
+    stop: str | None = None
 
 
 class Vectors(msgspec.Struct, frozen=True, tag=True):

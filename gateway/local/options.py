@@ -15,7 +15,7 @@ import msgspec
 
 from gateway.errors import RequestError
 from gateway.local.fields import Unsupported, array, flag, integer, number, table, text, wrong
-from gateway.local.request import Embed, Generate, Sampling
+from gateway.local.request import Count, Embed, Generate, Sampling
 
 MAX_STOPS = 16
 MAX_CHOICES = 128
@@ -26,7 +26,7 @@ Reader = Callable[[str, Any], dict[str, Any]]
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """One request: the work for the engine, and in which form its result is wanted."""
 
-    work: Generate | Embed
+    work: Generate | Embed | Count
     stream: bool = False
     include_usage: bool = False
     base64: bool = False  # of an embedding's numbers

@@ -61,9 +61,11 @@ class Outlook:
         self._one_each = one_each
 
     async def forecast(
-        self, folder: ModelFolder, work: Generate | Embed, body_bytes: int, limit_s: float | None
+        self, folder: ModelFolder, work: Generate | Embed | Count, body_bytes: int, limit_s: float | None
     ) -> Forecast:
         """What would become of this work now. Only where the engine is asked the loop goes on meanwhile."""
+        if isinstance(work, Count):
+            return self._counting(folder, work)
         pace = self._pace(folder)
         found = self._now(folder, work.rows)
         if isinstance(work, Generate):
@@ -98,6 +100,14 @@ class Outlook:
             "memory_free_bytes": self._residents.free_bytes(),
         }
         return plain(self._now(folder, 1), self._pace(folder), facts)
+
+    def _counting(self, folder: ModelFolder, work: Count) -> Forecast:
+        """To count takes no place, no memory and no model, and no time that is worth a forecast."""
+        stay = self._residents.stay(folder.path)
+        found = Forecast(resident=stay is not None and stay.ready, context=folder.context or None)
+        if stay is not None and stay.facts is not None:
+            found = refused(found, lacking(work.work, stay.facts, folder.name))
+        return refused(found, found.failure or certainly_too_long(work.work, folder.context))
 
     def _now(self, folder: ModelFolder, rows: int) -> Forecast:
         """What holds for any prompt."""

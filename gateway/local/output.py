@@ -27,6 +27,7 @@ class Collected:
     calls: list[tuple[CallBegan, list[str]]] = field(default_factory=list)
     probs: list[TokenProb] = field(default_factory=list)
     reason: str = "stop"
+    stop: str | None = None  # the string that it was stopped by
 
     def take(self, event: Delta | CallBegan | CallDelta | Ended) -> None:
         match event:
@@ -38,7 +39,7 @@ class Collected:
             case CallDelta():
                 self.calls[event.index][1].append(event.text)
             case _:
-                self.reason = event.reason
+                self.reason, self.stop = event.reason, event.stop
 
 
 class Answer(Protocol):
@@ -113,7 +114,10 @@ class ChatAnswer:
         return b"".join((self._start(event.choice), b'"tool_calls":', _encode([call]), self._tail))
 
     def ended(self, event: Ended) -> bytes:
-        end = b'},"logprobs":null,"finish_reason":' + _encode(event.reason) + b"}]"
+        end = b'},"logprobs":null,"finish_reason":' + _encode(event.reason)
+        if event.stop is not None:  # in vLLM's words; OpenAI has none, and Anthropic's clients want to know
+            end += b',"stop_reason":' + _encode(event.stop)
+        end += b"}]"
         return b"".join((self._start(event.choice), end, self._frame.closing))
 
     def usage(self, event: Finished) -> bytes:
@@ -131,7 +135,8 @@ class ChatAnswer:
         if answer.calls:
             message["tool_calls"] = [_call(began, "".join(parts)) for began, parts in answer.calls]
         probs = _chat_probs(answer.probs) if self._probs else None
-        return {"index": index, "message": message, "logprobs": probs, "finish_reason": answer.reason}
+        made = {"index": index, "message": message, "logprobs": probs, "finish_reason": answer.reason}
+        return made if answer.stop is None else {**made, "stop_reason": answer.stop}
 
     def _start(self, choice: int) -> bytes:
         found = self._starts.get(choice)

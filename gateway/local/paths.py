@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from gateway.local.chat import read_chat
 from gateway.local.completion import read_completion
+from gateway.local.counting import read_count
 from gateway.local.embedding import read_embedding
 from gateway.local.mailbox import ModelFolder
 from gateway.local.options import Asked
@@ -17,9 +18,16 @@ from gateway.local.reply import Embedding, Reader, Stream, Whole
 from gateway.local.request import Embed, Generate
 
 CHAT = "/v1/chat/completions"
+# Of the tokens of a chat's prompt: the client asks for it in Anthropic's words, the pool in the chat's.
+COUNT = "/v1/messages/count_tokens"
 
 _READERS: Mapping[str, Callable[[bytes], Asked]] = MappingProxyType(
-    {CHAT: read_chat, "/v1/completions": read_completion, "/v1/embeddings": read_embedding}
+    {
+        CHAT: read_chat,
+        "/v1/completions": read_completion,
+        "/v1/embeddings": read_embedding,
+        COUNT: read_count,
+    }
 )
 PATHS = frozenset(_READERS)
 

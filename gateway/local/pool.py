@@ -20,6 +20,7 @@ from gateway.config import Local
 from gateway.failover.outcome import Failure, Outcome
 from gateway.local.catalog import Catalog
 from gateway.local.child import EngineChild
+from gateway.local.counting import CountReply, counted
 from gateway.local.engine.thread import EngineThread
 from gateway.local.forecast import Forecast
 from gateway.local.host import Host
@@ -38,7 +39,7 @@ from gateway.local.paths import reader_of
 from gateway.local.prompt import given_tokens
 from gateway.local.reading import Bodies, failed, model_of
 from gateway.local.reply import LocalReply
-from gateway.local.request import Generate, Work, traced
+from gateway.local.request import Count, Generate, Work, traced
 from gateway.local.residents import Residents
 from gateway.local.scheduler import Full, Scheduler
 from gateway.local.settings import Choices, engine_settings
@@ -234,12 +235,15 @@ class LocalPool:
 
     # --- Backend ----------------------------------------------------------------------------
 
-    async def open(self, call: Call, *, deadline: float) -> LocalReply:
+    async def open(self, call: Call, *, deadline: float) -> LocalReply | CountReply:
         """Admit the request, wait until its model is there and its prompt fits, give the reply."""
         name = self._check_call(call.method, call.path, call.model)
         folder = await self._find(name)
         data = call.body.data if call.body is not None else b""
         asked = await self._bodies.take(call.path, data)
+        if isinstance(asked.work, Count):
+            self._tend_on()
+            return await counted(self._host, folder, asked.work, deadline)
         await self._residents.room(folder, deadline)
         work = traced(asked.work, keep=call.keep, resume=call.resume)
         ticket = self._enter(folder, work)

@@ -47,7 +47,11 @@ def far_too_long(prompt: Chat, context: int) -> bool:
 
 def too_long(size: int | str, context: int, field: str) -> Failure:
     """The refusal of a prompt that leaves no room for an answer."""
-    message = f"this model's context is {context} tokens and the prompt alone has {size}; shorten the {field}"
+    # In words that both SDKs' users look for: agents shorten the conversation by themselves then.
+    message = (
+        f"the prompt is too long: {size} tokens > {context}, which is this model's maximum context length; "
+        f"shorten the {field}"
+    )
     return Failure(
         outcome=Outcome.CONTEXT_TOO_LONG,
         message=message,

@@ -111,12 +111,13 @@ class Embed(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """How many tokens would the prompts of this be, and would it be refused for them? No model is loaded
-    for an answer to that.
+    """How many tokens would the prompts of this be? No model is loaded for an answer to that. `bounded` asks
+    too whether it would be refused for being so many; else their number is told however many they are.
     """
 
     work: Generate | Embed
     rows: int = 0
+    bounded: bool = True
 
 
 Work = Generate | Embed | Count

@@ -10,14 +10,19 @@ class StopCutter:
 
     `feed` gives the text that is certainly before any stop string; what may still be the
     beginning of one is held back until the next piece, or until `flush` says that none comes.
+    `found` is the stop string that it was cut at.
     """
 
-    __slots__ = ("_held", "_stops", "stopped")
+    __slots__ = ("_held", "_stops", "found")
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
         self._held = ""
-        self.stopped = False
+        self.found: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        return self.found is not None
 
     def feed(self, piece: str) -> str:
         if self.stopped:
@@ -25,11 +30,11 @@ class StopCutter:
         text = self._held + piece
         # The stop that is complete first wins (of two that end together the longer one), so that the
         # answer does not depend on how the text was cut into pieces.
-        ends = ((at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0)
-        found = min(ends, default=None)
-        if found is not None:
-            self._held, self.stopped = "", True
-            return text[: found[1]]
+        ends = ((at + len(stop), at, stop) for stop in self._stops if (at := text.find(stop)) >= 0)
+        first = min(ends, default=None)
+        if first is not None:
+            self._held, self.found = "", first[2]
+            return text[: first[1]]
         hold = max((_overlap(text, stop) for stop in self._stops), default=0)
         cut = len(text) - hold
         self._held = text[cut:]

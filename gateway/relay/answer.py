@@ -15,6 +15,7 @@ from gateway.wire.dialect import Dialect
 from gateway.wire.failure import error_body, error_event
 
 JSON = "application/json"
+EVENTS = "text/event-stream"
 SERVER = "mlx-gateway"  # aiohttp's own would tell its version and Python's
 
 
@@ -50,6 +51,8 @@ def put_head(response: web.StreamResponse, attempt: Attempt, trail: Trail) -> No
     response.set_status(attempt.reply.status)
     for name, value in attempt.reply.headers:  # the backend let through what a client may see
         response.headers[name] = value
+    if attempt.translation is not None:  # whatever the target called what it said
+        response.headers["content-type"] = JSON if attempt.watch is None else EVENTS
     put_trail(response, trail)
 
 
@@ -86,8 +89,8 @@ def refusal(dialect: Dialect, verdict: Verdict, trail: Trail) -> web.Response:
     return response
 
 
-def broken_event(dialect: Dialect, verdict: Verdict, request_id: str) -> bytes:
-    """The one error event that ends a stream whose head is out already."""
+def broken_event(dialect: Dialect, verdict: Verdict, request_id: str, *, number: int | None = None) -> bytes:
+    """The one error event that ends a stream whose head is out already; `number` as for `error_event`."""
     return error_event(
         dialect,
         status=status_of(dialect, verdict),
@@ -96,6 +99,7 @@ def broken_event(dialect: Dialect, verdict: Verdict, request_id: str) -> bytes:
         code=verdict.code,
         param=verdict.param,
         request_id=request_id,
+        number=number,
     )
 
 

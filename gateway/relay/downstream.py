@@ -20,12 +20,22 @@ _AT_ONCE = 1 << 16  # what a connection takes without being waited for
 class Downstream:
     """What one client gets. `stream` is set once a head is on its way."""
 
-    def __init__(self, request: web.Request, dialect: Dialect, *, request_id: str, write_s: float) -> None:
+    def __init__(
+        self,
+        request: web.Request,
+        dialect: Dialect,
+        *,
+        request_id: str,
+        write_s: float,
+        numbered: bool = False,
+    ) -> None:
         self.stream: web.StreamResponse | None = None
         self._request = request
         self._dialect = dialect
         self._request_id = request_id
         self._write_s = write_s
+        self._numbered = numbered  # does this API count its events?
+        self._carried: Attempt | None = None
         self._events: EventResponse | None = None  # the same, where it is one of events
         self._in_band = False  # may an error be said as an event?
         self._quiet = False  # may no comment be put between the events?
@@ -47,9 +57,12 @@ class Downstream:
 
     async def begin(self, attempt: Attempt, trail: Trail) -> web.StreamResponse:
         """The response that carries a committed stream."""
+        self._carried = attempt
         if self.stream is not None:
             # The head is out since the first heartbeat; who answers in the end is told in a comment.
             await self.stream.write(comment(f"served-by {attempt.candidate.label}"))
+            if trail.changed:
+                await self.stream.write(comment(f"changed {', '.join(trail.changed)}"))
             return self.stream
         stream: web.StreamResponse = RawResponse()
         if attempt.is_events:
@@ -80,7 +93,11 @@ class Downstream:
         if is_over(self.stream):
             return
         if self._in_band:
-            await self.stream.write(broken_event(self._dialect, verdict, self._request_id))
+            number = None
+            if self._numbered:
+                number = 0 if self._carried is None else self._carried.next_number
+            event = broken_event(self._dialect, verdict, self._request_id, number=number)
+            await self.stream.write(event)
         else:
             # A half file must not look like a whole one: no terminating chunk, a cut.
             self.cut_off()

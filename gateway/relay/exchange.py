@@ -12,11 +12,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiohttp import web
 
-from gateway.backend import Backend, Call
 from gateway.failover.command import (
     Break,
     Cancel,
@@ -36,11 +35,13 @@ from gateway.failover.plan import Candidate
 from gateway.failover.session import Session
 from gateway.failover.verdict import Verdict
 from gateway.relay.answer import Trail, refusal
-from gateway.relay.attempt import Attempt
+from gateway.relay.attempt import Attempt, Opening
 from gateway.relay.downstream import Downstream
 from gateway.relay.inbound import Inbound
 from gateway.relay.pump import Carried, ClientStuck, Pump
 from gateway.relay.successor import Remains, Successor, remains
+from gateway.wire.api import Api
+from gateway.wire.spoken import Spoken
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class Limits:
     reply_limit: int
 
 
-CallFor = Callable[[Candidate, Sequence[str]], tuple[Backend, Call]]
+# Whom to ask, what it has refused, and what of the answer has been said already.
+OpeningFor = Callable[[Candidate, Sequence[str], Spoken | None], Opening]
 
 
 class Exchange:
@@ -68,7 +70,7 @@ class Exchange:
         *,
         rule: str,
         limits: Limits,
-        call_for: CallFor,
+        opening: OpeningFor,
         supervise: Callable[[asyncio.Task[None]], None],
     ) -> None:
         self.inbound = inbound
@@ -81,7 +83,7 @@ class Exchange:
         self.failure: Failure | None = None  # why it broke after commit
         self._request = request
         self._limits = limits
-        self._call_for = call_for
+        self._opening = opening
         self._supervise = supervise
         self._loop = asyncio.get_running_loop()
         self.started = self._loop.time()
@@ -90,7 +92,11 @@ class Exchange:
         self._wake: asyncio.Future[None] | None = None
         self._beat_at = self.started + limits.heartbeat_s
         self._client = Downstream(
-            request, inbound.dialect, request_id=inbound.request_id, write_s=limits.write_s
+            request,
+            inbound.dialect,
+            request_id=inbound.request_id,
+            write_s=limits.write_s,
+            numbered=inbound.api is Api.RESPONSES,
         )
         self._pump: Pump | None = None
         self._interrupted: str | None = None
@@ -133,7 +139,7 @@ class Exchange:
         for command in commands:
             match command:
                 case Open():
-                    self._open(command, *self._call_for(command.candidate, command.mend))
+                    self._open(command, self._opening(command.candidate, command.mend, None))
                 case Cancel() if won:
                     self._supervise(self._loop.create_task(self._cancel(command.number), name="loser"))
                 case Cancel():
@@ -146,10 +152,8 @@ class Exchange:
                     raise AssertionError(f"{command} before commit")
         return None
 
-    def _open(self, command: Open | Continue, backend: Backend, call: Call) -> None:
-        attempt = Attempt(
-            command.number, command.candidate, call, backend, reply_limit=self._limits.reply_limit
-        )
+    def _open(self, command: Open | Continue, way: Opening) -> None:
+        attempt = Attempt(command.number, command.candidate, way, reply_limit=self._limits.reply_limit)
         task = self._loop.create_task(self._try(attempt, command.until), name=f"attempt-{command.number}")
         self.opened.append(attempt)
         self._live[command.number] = (attempt, task)
@@ -160,7 +164,7 @@ class Exchange:
             if isinstance(event, Failed):
                 await attempt.aclose()  # before the next is opened
                 if event.failure.mend:
-                    mendable = self.inbound.without(event.failure.mend) is not None
+                    mendable = self.inbound.may_do_without(event.failure.mend)
                     event = Failed(event.number, event.failure, mendable=mendable)
         finally:
             self._events.append(event)
@@ -212,6 +216,7 @@ class Exchange:
         self.first_content_at = self._loop.time()
         if self._client.promised and attempt.watch is None:
             return await self._break_promise(attempt)
+        attempt.commit()
         if attempt.body is not None:
             self.session.step(attempt.end(), self._loop.time())
             return await self._client.whole(attempt, attempt.body, self._trail())
@@ -249,18 +254,18 @@ class Exchange:
             if not broken.comments_are_safe:
                 self._client.hush()
         event: Event | None = Failed(broken.number, failure, resumable=left is not None)
-        base = 0
+        began_with: Spoken | None = None
         while event is not None:
             for command in self.session.step(event, self._loop.time()):
                 match command:
                     case Continue():
                         assert left is not None
-                        base = self._go_on(command, left)
+                        began_with = self._go_on(command, left)
                     case Cancel():
                         await self._cancel(command.number)
                     case Commit():
                         assert left is not None
-                        return Successor(self._live[command.number][0], left, base)
+                        return Successor(self._live[command.number][0], left, began_with)
                     case Break():
                         self.failure = failure
                         await self._client.say(command.verdict)
@@ -271,14 +276,15 @@ class Exchange:
         await self._client.say(self._shutting_down())
         return None
 
-    def _go_on(self, command: Continue, left: Remains) -> int:
+    def _go_on(self, command: Continue, left: Remains) -> Spoken | None:
         """Open the one that goes on; says how much of the answer is in its prompt."""
-        backend, call = self._call_for(command.candidate, ())
-        call, base = left.ask(call, exact=command.exact)
+        began_with = left.prompt(exact=command.exact)
+        way = self._opening(command.candidate, (), began_with)
+        call = replace(way.call, resume=left.tokens(exact=command.exact))
         label, of = command.candidate.label, command.of
         _log.info("request %s: %s goes on where attempt %d broke", self.inbound.request_id, label, of)
-        self._open(command, backend, call)
-        return base
+        self._open(command, replace(way, call=call))
+        return began_with
 
     async def _break_promise(self, attempt: Attempt) -> web.StreamResponse:
         """The client was promised events; a target that ignored `stream` can't be passed on now."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
 from gateway.backend import RequestBody
 from gateway.relay.upload import Upload
 from gateway.wire.api import Api
 from gateway.wire.artefacts import mended
-from gateway.wire.body import JsonBody, read_json
+from gateway.wire.body import JsonBody
 from gateway.wire.dialect import Dialect
+
+# Named in `Failure.mend` where an upstream turns out not to have the Responses API.
+RESPONSES_API = "responses_api"
 
 
 class Bytes:
@@ -54,21 +57,17 @@ class Inbound:
     def stream(self) -> bool:
         return isinstance(self.body, JsonBody) and self.body.stream
 
-    def without(self, what: str) -> tuple[bytes, str] | None:
-        """The body without what a target refused, and how to say that; None where it can't do without."""
-        return mended(self.api, self.body.data, what) if isinstance(self.body, JsonBody) else None
+    def without(self, what: str, data: bytes) -> tuple[bytes, str] | None:
+        """`data`, which is its body, without what a target refused, and how to say that in a header; None
+        where it can't do without.
+        """
+        if what == RESPONSES_API:
+            return (data, "") if self.api is Api.RESPONSES else None  # it is asked in another API
+        return mended(self.api, data, what)
 
-    def body_without(self, model: str, refused: Sequence[str]) -> tuple[RequestBody | None, tuple[str, ...]]:
-        """The body for `model` without all that it refused, and what was left out of it in words."""
-        if not isinstance(self.body, JsonBody) or not refused:
-            return self.body_for(model), ()
-        data, said = self.body.data, []
-        for what in refused:
-            found = mended(self.api, data, what)
-            if found is not None:
-                data, words = found
-                said.append(words)
-        return replace(self, body=read_json(data)).body_for(model), tuple(said)
+    def may_do_without(self, what: str) -> bool:
+        """Is there any use in asking a target once more that has refused this?"""
+        return isinstance(self.body, JsonBody) and self.without(what, self.body.data) is not None
 
     def body_for(self, model: str) -> RequestBody | None:
         """The body with `model` in place of the name that came; the same bytes if it is that name."""

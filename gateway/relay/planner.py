@@ -15,16 +15,17 @@ from typing import Protocol
 from gateway.backend import Backend
 from gateway.cloud import faults
 from gateway.errors import RequestError
-from gateway.failover.ability import Ability, ability_of, lacks
+from gateway.failover.ability import NOTHING, Ability, ability_of, lacks
 from gateway.failover.breaker import Breakers
 from gateway.failover.learnt import Learnt
 from gateway.failover.outcome import Failure, Outcome
 from gateway.failover.plan import CredentialRef, Plan, make_plan
-from gateway.failover.policy import DEFAULT, Policy
+from gateway.failover.policy import DEFAULT, MidStream, Policy
 from gateway.failover.spread import by_weight
 from gateway.local.forecast import Forecast
-from gateway.local.paths import PATHS as LOCAL_PATHS
 from gateway.relay.inbound import Inbound
+from gateway.relay.kept import Kept
+from gateway.relay.speech import Speaker
 from gateway.routing.rule import LOCAL
 from gateway.routing.table import Aim, Route
 from gateway.snapshot import AuthStyle, Snapshot, Spread, Upstream
@@ -70,14 +71,16 @@ class Planner:
         learnt: Learnt,
         default_upstream: str,
         jitter: Callable[[], float],
+        kept: Kept | None = None,
         offline: Callable[[Upstream], str | None] = lambda upstream: None,
     ) -> None:
         self._local = local
         self._breakers = breakers
         self._learnt = learnt
-        self._default_upstream = default_upstream
+        self.default_upstream = default_upstream
         self._jitter = jitter
         self._offline = offline
+        self.speaker = Speaker(kept or Kept())
 
     async def way(self, inbound: Inbound, snapshot: Snapshot) -> Way:
         """Plan a request without doing anything; `explain` asks the same."""
@@ -111,20 +114,31 @@ class Planner:
             return {}
         if any(not self._local.knows(name) for name in names):
             await self._local.look()  # it may have been put there a moment ago
-        if not _is_local_call(inbound) or not isinstance(inbound.body, JsonBody):
-            return {}
         limit_s, known = _patience_s(policy), [name for name in names if self._local.knows(name)]
         found = {}
         for name in known:
-            body = inbound.body_for(name)  # as it will be opened, so that it is read once
-            data = body.data if body is not None else None
-            found[name] = await self._local.forecast(inbound.path, name, data, limit_s=limit_s)
+            try:
+                words = self.speaker.words(inbound, name, None, NOTHING)
+            except RequestError as error:
+                found[name] = Forecast(failure=_without_words(error))
+                continue
+            # As it will be opened, so that it is read once.
+            data = words.body.data if words.body is not None else None
+            found[name] = await self._local.forecast(words.path, name, data, limit_s=limit_s)
         return found
+
+    def ability(self, backend: str, model: str, snapshot: Snapshot) -> Ability:
+        """What is known of a model, by what was said and what was learnt."""
+        upstream = snapshot.upstreams.get(backend)
+        if upstream is None:
+            return NOTHING
+        now = asyncio.get_running_loop().time()
+        return self._learnt.ability(backend, model, ability_of(model, upstream.abilities), now)
 
     def _route(self, inbound: Inbound, snapshot: Snapshot) -> Route:
         if inbound.model is not None:
             return snapshot.rules.resolve(inbound.model)
-        upstream = inbound.upstream or self._default_upstream
+        upstream = inbound.upstream or self.default_upstream
         if not upstream:
             raise RequestError(
                 "this request names no model; set routing.default_upstream to send such requests to "
@@ -177,18 +191,10 @@ class _Request:
         """Why an aim can't answer this request."""
         if aim.backend == LOCAL:
             return self._unusable_local(aim)
-        upstream, inbound = self._snapshot.upstreams.get(aim.backend), self._inbound
+        upstream = self._snapshot.upstreams.get(aim.backend)
         if upstream is None or not upstream.enabled:
             state = "disabled" if upstream is not None else "not defined"
             return _failure(Outcome.MODEL_MISSING, f"the upstream {aim.backend} is {state}")
-        # Who names the upstream, or no model, knows what it speaks: some speak both, on paths of their own.
-        chosen = inbound.upstream is not None or inbound.model is None
-        if upstream.dialect is not inbound.dialect and not chosen:
-            return _failure(
-                Outcome.UNSUPPORTED,
-                f"{aim.backend} speaks the {upstream.dialect} dialect and {inbound.path} the "
-                f"{inbound.dialect} one; this release does not translate between them",
-            )
         reason = self._planner._offline(upstream)
         return faults.offline(reason) if reason is not None else self._unable(aim, upstream)
 
@@ -210,10 +216,11 @@ class _Request:
 
     def prefills(self, aim: Aim) -> bool:
         """Can an aim go on from text that was sent already?"""
-        return aim.backend != LOCAL and self._ability(aim).prefill is True
+        goes_on = self._policy.mid_stream is MidStream.CONTINUE and aim.backend != LOCAL
+        return goes_on and self._ability(aim).prefill is True
 
     def _unusable_local(self, aim: Aim) -> Failure | None:
-        local, inbound = self._planner._local, self._inbound
+        local = self._planner._local
         if local is None:
             return _failure(Outcome.MODEL_MISSING, "local models are switched off (local.enabled)")
         if not local.knows(aim.model):
@@ -221,11 +228,7 @@ class _Request:
                 Outcome.MODEL_MISSING,
                 f"there is no local model {aim.model!r}; `mlx-gateway models list` shows those there are",
             )
-        if not _is_local_call(inbound):
-            return _failure(Outcome.UNSUPPORTED, f"local models don't answer {inbound.method} {inbound.path}")
-        forecast = self._forecasts.get(aim.model)
-        if forecast is None:
-            return None
+        forecast = self._forecasts[aim.model]
         # What is wrong with the request itself is for the target to say: it would be wrong everywhere.
         if forecast.failure is not None and forecast.failure.outcome is not Outcome.CLIENT_FAULT:
             return forecast.failure
@@ -241,21 +244,31 @@ class _Request:
         return None
 
     def _unable(self, aim: Aim, upstream: Upstream) -> Failure | None:
-        ability = self._ability(aim)
-        if ability == Ability(pattern=ability.pattern):
-            return None  # nothing is known
+        ability, speaker = self._ability(aim), self._planner.speaker
+        try:
+            speaker.check(self._inbound, aim.model, upstream, ability)
+        except RequestError as error:
+            return _without_words(error)
+        if ability is NOTHING:
+            return None
         if self._needs is None:
             body = self._inbound.body
             self._needs = needs_of(self._inbound.api, body.data if isinstance(body, JsonBody) else b"")
         return lacks(self._needs, ability)
 
     def _ability(self, aim: Aim) -> Ability:
-        declared = ability_of(aim.model, self._snapshot.upstreams[aim.backend].abilities)
-        return self._planner._learnt.ability(aim.backend, aim.model, declared, self._now)
+        return self._planner.ability(aim.backend, aim.model, self._snapshot)
 
 
-def _is_local_call(inbound: Inbound) -> bool:
-    return inbound.path in LOCAL_PATHS and inbound.method == "POST"
+def _without_words(error: RequestError) -> Failure:
+    """There is no way to ask a target this."""
+    return Failure(
+        outcome=Outcome.UNSUPPORTED,
+        message=error.message,
+        status=error.status,
+        code=error.code,
+        param=error.param,
+    )
 
 
 def _patience_s(policy: Policy) -> float:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from aiohttp import web
 
@@ -17,9 +18,10 @@ from gateway.failover.outcome import Outcome
 from gateway.failover.plan import Candidate
 from gateway.failover.policy import MidStream
 from gateway.failover.session import Session
+from gateway.relay.attempt import Opening
 from gateway.relay.book import CLIENT_LEFT, finished
 from gateway.relay.exchange import Exchange, Limits
-from gateway.relay.inbound import Inbound
+from gateway.relay.inbound import RESPONSES_API, Inbound
 from gateway.relay.planner import LocalBackend, Planner, Way
 from gateway.relay.pump import ClientStuck
 from gateway.snapshot import Credential, Snapshot
@@ -28,6 +30,7 @@ from gateway.telemetry.access import access
 from gateway.telemetry.finished import Finished
 from gateway.wire.body import JsonBody
 from gateway.wire.needs import needs_of
+from gateway.wire.spoken import Spoken
 
 # What a target says of a request that it won't take may hold for the next one too.
 _TEACHES = (Outcome.CONTEXT_TOO_LONG, Outcome.UNSUPPORTED, Outcome.CLIENT_FAULT)
@@ -104,7 +107,9 @@ class Relay:
             session,
             rule=way.route.rule.pattern if way.route.rule is not None else "-",
             limits=self._limits,
-            call_for=lambda candidate, mend: self._call_for(inbound, snapshot, candidate, way, mend),
+            opening=lambda candidate, mend, said: self._opening(
+                inbound, snapshot, way, candidate, mend, said
+            ),
             supervise=self._supervise,
         )
         self._live.add(exchange)
@@ -149,37 +154,49 @@ class Relay:
         finally:
             self._warming.discard(model)
 
-    def _call_for(
-        self, inbound: Inbound, snapshot: Snapshot, candidate: Candidate, way: Way, mend: Sequence[str]
-    ) -> tuple[Backend, Call]:
+    def _opening(  # noqa: PLR0917 - the last three are the exchange's to say
+        self,
+        inbound: Inbound,
+        snapshot: Snapshot,
+        way: Way,
+        candidate: Candidate,
+        mend: Sequence[str],
+        said: Spoken | None,
+    ) -> Opening:
         local = candidate.is_local
-        body, changed = inbound.body_without(candidate.model, mend)
         upstream = None if local else snapshot.upstreams[candidate.backend]
+        ability = self.planner.ability(candidate.backend, candidate.model, snapshot)
+        words = self.planner.speaker.words(inbound, candidate.model, upstream, ability, mend=mend, said=said)
         call = Call(
             request_id=inbound.request_id,
             method=inbound.method,
-            path=inbound.path,
-            query=inbound.query,
-            dialect=inbound.dialect,
-            headers=inbound.headers,
-            body=body,
+            path=words.path,
+            query=words.query,
+            dialect=words.dialect,
+            headers=words.headers,
+            body=words.body,
             model=candidate.model or None,
             stream=inbound.stream,
             upstream=upstream,
             credential=_credential(candidate, snapshot),
             keep=inbound.stream and way.policy.mid_stream is MidStream.CONTINUE,
-            changed=changed,
+            changed=words.changed,
             local_only=way.plan.local_only,
         )
         backend = self._local if local else self._cloud
         assert backend is not None
-        return backend, call
+        # It is kept before the client sees its end: the next request may go on from it at once.
+        keep = partial(self.planner.speaker.keep, inbound, words.translation)
+        return Opening(backend, call, words.translation, keep)
 
     def _learn(self, inbound: Inbound, session: Session, now: float) -> None:
         """What a target said it can't do is remembered, so that the next request like it goes elsewhere."""
         for record in session.attempts:
             failure = record.failure
             if failure is None or failure.outcome not in _TEACHES or record.candidate.is_local:
+                continue
+            if failure.mend == RESPONSES_API:
+                self._learnt.lacks_responses(record.candidate.backend, record.candidate.model, now)
                 continue
             if isinstance(inbound.body, JsonBody):
                 needs = needs_of(inbound.api, inbound.body.data)

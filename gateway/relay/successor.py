@@ -8,51 +8,50 @@ that the client sees one answer (`wire.splice`).
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from gateway.backend import AttemptFailed, Call
+from gateway.backend import AttemptFailed
 from gateway.failover.outcome import Failure, Outcome
 from gateway.relay.attempt import Attempt
-from gateway.relay.inbound import Bytes, Inbound
+from gateway.relay.inbound import Inbound
 from gateway.wire.api import Api
+from gateway.wire.body import JsonBody
 from gateway.wire.splice import Mismatch, Splicer
-from gateway.wire.spoken import Spoken, continued_body, spoken
+from gateway.wire.spoken import Spoken, spoken
 from gateway.wire.sse import comment
 
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What a broken attempt leaves to the one that goes on. `base`: so many characters of the answer were
-    in its prompt, where it went on itself.
+    """What a broken attempt leaves to the one that goes on. `began_with` is the part of the answer that was
+    in its prompt, where it went on itself; `trail` are the tokens that it has added to that.
     """
 
     api: Api
     said: Spoken
     record: tuple[bytes, ...]
-    base: int
-    call: Call
+    began_with: Spoken | None
     trail: tuple[int, ...]
 
-    def ask(self, call: Call, *, exact: bool) -> tuple[Call, int]:
-        """Turn `call`, which asks for the whole answer, into one that asks for the rest, and say which part
-        of the answer is in its prompt.
-        """
-        if exact and self.trail:
-            return replace(self.call, resume=self.trail), self.base
-        assert call.body is not None and call.body.data is not None
-        body = Bytes(continued_body(self.api, call.body.data, self.said))
-        return replace(call, body=body), len(self.said.text)
+    def prompt(self, *, exact: bool) -> Spoken | None:
+        """The part of the answer that is put into the prompt of whoever goes on."""
+        return self.began_with if exact and self.trail else self.said
+
+    def tokens(self, *, exact: bool) -> tuple[int, ...]:
+        """What it goes on from behind that."""
+        return self.trail if exact else ()
 
 
 class Successor:
-    """An attempt that goes on, in the shape that the pump carries. `base` as in `Remains`."""
+    """An attempt that goes on, in the shape that the pump carries. `began_with` as in `Remains`."""
 
     is_events = False
 
-    def __init__(self, attempt: Attempt, left: Remains, base: int) -> None:
+    def __init__(self, attempt: Attempt, left: Remains, began_with: Spoken | None) -> None:
         self.attempt = attempt
-        self.base = base
+        self.began_with = began_with
         self.record: list[bytes] | None = list(left.record)
+        base = 0 if began_with is None else len(began_with.text)
         self._splicer = Splicer(left.api, left.said, drop=len(left.said.text) - base)
         self._waits = attempt.held
         self.held: list[bytes] = []
@@ -87,14 +86,13 @@ class Successor:
 def remains(inbound: Inbound, carried: Attempt | Successor) -> Remains | None:
     """What a committed attempt leaves, None where nobody can go on with it."""
     attempt = carried.attempt if isinstance(carried, Successor) else carried
-    call, record, reply = attempt.call, carried.record, attempt.reply
-    if record is None or reply is None or call.body is None or call.body.data is None:
+    if carried.record is None or attempt.reply is None or not isinstance(inbound.body, JsonBody):
         return None
-    said = spoken(inbound.api, call.body.data, record, events=False)
+    said = spoken(inbound.api, inbound.body.data, carried.record, events=False)
     if said is None:
         return None
-    base = carried.base if isinstance(carried, Successor) else 0
-    return Remains(inbound.api, said, tuple(record), base, call, reply.trail or ())
+    began_with = carried.began_with if isinstance(carried, Successor) else None
+    return Remains(inbound.api, said, tuple(carried.record), began_with, attempt.reply.trail or ())
 
 
 def framed(data: bytes) -> bytes:

@@ -12,7 +12,7 @@ from gateway.store import shown
 _MOST = 100
 _LONGEST = 200
 _CONTEXT = 2**31 - 1
-_SWITCHES = ("vision", "tools", "json", "prefill")
+_SWITCHES = ("vision", "tools", "json", "prefill", "responses")
 
 
 def check(abilities: Sequence[Ability]) -> None:
@@ -52,8 +52,7 @@ def _ability(said: dict[str, object]) -> Ability:
         raise TypeError("expected the pattern of an ability as text")
     if context is not None and (not isinstance(context, int) or isinstance(context, bool) or context < 1):
         raise TypeError("expected the context of an ability as a number of tokens")
-    vision, tools, json_, prefill = (_switch(said, name) for name in _SWITCHES)
-    return Ability(pattern=pattern, context=context, vision=vision, tools=tools, json=json_, prefill=prefill)
+    return Ability(pattern=pattern, context=context, **{name: _switch(said, name) for name in _SWITCHES})
 
 
 def _switch(said: dict[str, object], name: str) -> bool | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from gateway.failover.ability import Ability
 from gateway.snapshot import AuthStyle
 from gateway.wire.dialect import Dialect
 
@@ -25,9 +26,13 @@ class Preset:
     headers: tuple[tuple[str, str], ...] = ()
     query: tuple[tuple[str, str], ...] = ()
     list_models: bool = True
+    abilities: tuple[Ability, ...] = ()
     key_env: str | None = None  # where people usually keep the key
     hint: str = ""
 
+
+# What nobody says is found out: a provider that answers /v1/responses with a 404 is asked as a chat.
+_NO_RESPONSES = (Ability(responses=False),)
 
 _ALL = (
     Preset(name="openai", title="OpenAI", base_url="https://api.openai.com/v1", key_env="OPENAI_API_KEY"),
@@ -47,7 +52,13 @@ _ALL = (
         key_env="OPENROUTER_API_KEY",
     ),
     Preset(name="groq", title="Groq", base_url="https://api.groq.com/openai/v1", key_env="GROQ_API_KEY"),
-    Preset(name="mistral", title="Mistral", base_url="https://api.mistral.ai/v1", key_env="MISTRAL_API_KEY"),
+    Preset(
+        name="mistral",
+        title="Mistral",
+        base_url="https://api.mistral.ai/v1",
+        abilities=_NO_RESPONSES,
+        key_env="MISTRAL_API_KEY",
+    ),
     Preset(
         name="deepseek", title="DeepSeek", base_url="https://api.deepseek.com/v1", key_env="DEEPSEEK_API_KEY"
     ),
@@ -55,6 +66,7 @@ _ALL = (
         name="together",
         title="Together AI",
         base_url="https://api.together.xyz/v1",
+        abilities=_NO_RESPONSES,
         key_env="TOGETHER_API_KEY",
     ),
     Preset(
@@ -67,6 +79,7 @@ _ALL = (
         name="gemini",
         title="Google Gemini (its OpenAI endpoint)",
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        abilities=_NO_RESPONSES,
         key_env="GEMINI_API_KEY",
     ),
     Preset(

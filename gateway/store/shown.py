@@ -33,6 +33,7 @@ class AbilityShown(TypedDict):
     tools: bool | None
     json: bool | None
     prefill: bool | None
+    responses: bool | None
 
 
 class UpstreamShown(TypedDict):
@@ -128,6 +129,7 @@ def ability(record: Ability) -> AbilityShown:
         "tools": record.tools,
         "json": record.json,
         "prefill": record.prefill,
+        "responses": record.responses,
     }
 
 

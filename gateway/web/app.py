@@ -17,7 +17,7 @@ from gateway.relay.pump import ClientStuck
 from gateway.snapshot import ClientKey
 from gateway.telemetry.access import access
 from gateway.telemetry.finished import Finished
-from gateway.web import admin, forward, health, models
+from gateway.web import admin, forward, health, models, responses
 from gateway.web.guard import Access, authenticate, check_host, check_origin
 from gateway.web.site import Caller, Site
 from gateway.wire.dialect import Dialect, dialect_of
@@ -50,6 +50,10 @@ async def _unknown(_: Site, request: web.Request, __: Caller) -> web.StreamRespo
 
 
 ROUTES: tuple[Entry, ...] = (
+    Entry("GET", "/v1/responses/{id}", Access.CLIENT, responses.retrieve),
+    Entry("DELETE", "/v1/responses/{id}", Access.CLIENT, responses.delete),
+    Entry("POST", "/v1/responses/{id}/cancel", Access.CLIENT, responses.cancel),
+    Entry("GET", "/v1/responses/{id}/input_items", Access.CLIENT, responses.input_items),
     Entry("POST", "/v1/{tail:.+}", Access.CLIENT, forward.forward),
     Entry("GET", "/v1/models", Access.CLIENT, models.listing),
     Entry("GET", "/v1/models/{id:.+}", Access.CLIENT, models.one),

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gateway.admin.operations import Context
 from gateway.config import Server
+from gateway.relay.kept import Kept
 from gateway.relay.relay import Relay
 from gateway.snapshot import ClientKey, Snapshot
 
@@ -47,6 +48,7 @@ class Site:
     admin_over_tcp: bool
     snapshot: Callable[[], Snapshot]
     relay: Relay
+    kept: Kept  # the responses that were made here
     models: ModelSource
     admin_context: Callable[[str], Context]
     ready: Callable[[], str | None]  # None when ready, else what is missing

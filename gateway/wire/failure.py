@@ -182,6 +182,9 @@ _ANTHROPIC_KINDS = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+_TOO_LONG = "prompt is too long"  # by which Anthropic's clients know that they have to shorten it
+# A client whose conversation is kept at its provider sends it whole from then on.
+_NO_THREADS = {"error_code": "thread_unsupported_request"}
 _OPENAI_CODES = {401: "invalid_api_key", 429: "rate_limit_exceeded"}
 
 
@@ -197,7 +200,11 @@ def error_body(
 ) -> bytes:
     """The body of one error reply. `kind` is OpenAI's type; Anthropic's follows from the status."""
     if dialect is Dialect.ANTHROPIC:
+        if code == "context_length_exceeded" and _TOO_LONG not in message.lower():
+            message = f"{_TOO_LONG}: {message}"
         inner: dict[str, object] = {"type": _anthropic_kind(status), "message": message}
+        if code == "untranslatable" and param == "thread":
+            inner["details"] = _NO_THREADS
         return _encode({"type": "error", "error": inner, "request_id": request_id})
     if code is None:
         code = "model_not_found" if status == 404 and param == "model" else _OPENAI_CODES.get(status)
@@ -214,13 +221,21 @@ def error_event(
     code: str | None = None,
     param: str | None = None,
     request_id: str | None = None,
+    number: int | None = None,
 ) -> bytes:
-    """The event that ends a stream with an error; nothing may follow it, no [DONE] either."""
+    """The event that ends a stream with an error; nothing may follow it, no [DONE] either. `number` is its
+    place among the events of a response, whose error says its type; None for every other API.
+    """
     body = error_body(
         dialect, status=status, message=message, kind=kind, code=code, param=param, request_id=request_id
     )
-    # Anthropic's clients overlook an error without its event line; OpenAI's write none.
-    line = b"event: error\n" if dialect is Dialect.ANTHROPIC else b""
+    if number is not None:
+        # As it is documented and, beside that, as OpenAI sends it: its own clients raise for `error`.
+        inner = msgspec.json.decode(body)["error"]
+        told = {name: inner[name] for name in ("code", "message", "param")}
+        body = _encode({"type": "error", "sequence_number": number, **told, "error": inner})
+    # Anthropic's clients overlook an error without its event line; a chat's have none.
+    line = b"event: error\n" if dialect is Dialect.ANTHROPIC or number is not None else b""
     return line + b"data: " + body + b"\n\n"
 
 

@@ -10,6 +10,7 @@ an LF that then follows is an empty event of its own, as is every blank line bet
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 
@@ -18,6 +19,7 @@ BOM = b"\xef\xbb\xbf"
 _BLANK = re.compile(rb"\r\n\r(?:\n|(?=[^\n]))|\r?\n\n|(?<!\r)\n\r|\r\r")
 _COMPLETE = (b"\n\n", b"\r\n\r\n", b"\r\r")  # whatever stands before, an event ends behind these
 _REACH = 3  # so many bytes of a blank line may have been there without completing it
+_EVENT, _DATA = b"event: ", b"data: "
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -155,6 +157,26 @@ def parse_event(raw: bytes) -> SseEvent:
                 continue
         known = True
     return SseEvent(event, b"\n".join(data) if data else None, name, not known)
+
+
+def heard(block: bytes) -> Iterator[tuple[bytes, str | None]]:
+    """What the events of a block say: their data and their names, without those that carry none. The block
+    ends with a complete event.
+    """
+    raws = split_events(block) if b"\r" in block or block.startswith(BOM) else block.split(b"\n\n")
+    for raw in raws:
+        name = None
+        data = raw
+        if raw.startswith(_EVENT):
+            head, _, data = raw.partition(b"\n")
+            name = head[7:].decode("utf-8", "replace")
+        if data.startswith(_DATA) and b"\n" not in data and b"\r" not in data:  # nearly every one
+            said: bytes | None = data[6:]
+        else:
+            event = parse_event(raw)
+            said, name = event.data, event.event
+        if said:
+            yield said, name
 
 
 def encode(data: bytes, event: str | None = None) -> bytes:

@@ -123,6 +123,14 @@ async def test_an_upstream_from_a_preset(do: Run) -> None:
     }
 
 
+async def test_a_preset_knows_who_has_no_responses_api(do: Run) -> None:
+    made = await do("upstreams.add", name="mistral", preset="mistral")
+    assert [(each["pattern"], each["responses"]) for each in made["abilities"]] == [("*", False)]
+    (listed,) = [one for one in await do("upstreams.presets") if one["name"] == "mistral"]
+    assert listed["abilities"] == made["abilities"]
+    assert (await do("upstreams.add", name="other", preset="mistral", abilities=[]))["abilities"] == []
+
+
 async def test_what_is_given_wins_over_the_preset(do: Run) -> None:
     made = await do(
         "upstreams.add",
@@ -229,7 +237,7 @@ async def test_abilities_are_given_as_objects_and_replaced_as_a_whole(do: Run) -
         spread="weight",
         abilities=[{"pattern": "gpt-3.5*", "context": 16385, "vision": False}, {"tools": True}],
     )
-    unsaid = {"context": None, "vision": None, "tools": None, "json": None, "prefill": None}
+    unsaid = dict.fromkeys(("context", "vision", "tools", "json", "prefill", "responses"))
     assert made["spread"] == "weight"
     assert made["abilities"] == [
         {**unsaid, "pattern": "gpt-3.5*", "context": 16385, "vision": False},

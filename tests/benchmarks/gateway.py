@@ -25,7 +25,7 @@ def free_port() -> int:
         return port
 
 
-def set_up(home: Path, upstream: str) -> None:
+def set_up(home: Path, upstream: str, *options: str) -> None:
     """An upstream named mock, its credential, and a rule that sends every name there."""
     command = [sys.executable, "-m", "gateway", "--home", str(home)]
 
@@ -34,17 +34,17 @@ def set_up(home: Path, upstream: str) -> None:
             [*command, *words], input=typed, text=True, check=True, stdout=subprocess.DEVNULL, cwd=_ROOT
         )
 
-    run("upstreams", "add", "mock", "--dialect", "openai", "--base-url", upstream)
+    run("upstreams", "add", "mock", "--base-url", upstream, *(options or ("--dialect", "openai")))
     run("credentials", "add", "mock", typed="sk-benchmark-0123456789abcdef")
     run("rules", "add", "*", "--to", "mock")
 
 
 @contextmanager
-def gateway(upstream: str, *, core: int, access_log: bool = False) -> Iterator[Process]:
-    """A running gateway in a home of its own. `started_s` of the process is start to ready."""
+def gateway(upstream: str, *options: str, core: int, access_log: bool = False) -> Iterator[Process]:
+    """A running gateway in a home of its own; `options` are those of its upstream. `started_s` of the process is start to ready."""
     with tempfile.TemporaryDirectory(prefix="mlxg-") as folder:
         home = Path(folder)
-        set_up(home, upstream)
+        set_up(home, upstream, *options)
         port = free_port()
         settings = f"[server]\nport = {port}\n[telemetry]\naccess_log = {str(access_log).lower()}\n"
         (home / "gateway.toml").write_text(settings)

@@ -94,20 +94,25 @@ def request(model: str, *, stream: bool, port: int) -> bytes:
             "temperature": 0.2,
         }
     ).encode()
+    return post("/v1/chat/completions", body, port=port)
+
+
+def post(path: str, body: bytes, *, port: int) -> bytes:
+    """One request as it goes over the wire."""
     return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\n"
+        b"POST %b HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\n"
         b"authorization: Bearer sk-client\r\naccept: */*\r\nuser-agent: load/1\r\ncontent-length: %d\r\n\r\n"
-        % (port, len(body))
+        % (path.encode(), port, len(body))
     ) + body
 
 
 async def run(
-    port: int, model: str, *, stream: bool, clients: int, each: int, pace_s: float = 0.0
+    port: int, model: str, *, stream: bool, clients: int, each: int, pace_s: float = 0.0, payload: bytes = b""
 ) -> Figures:
-    """`clients` connections send `each` requests one after the other."""
+    """`clients` connections send `each` requests one after the other: a chat, unless `payload` is another."""
     figures = Figures()
     loop = asyncio.get_running_loop()
-    payload = request(model, stream=stream, port=port)
+    payload = payload or request(model, stream=stream, port=port)
 
     async def client(number: int) -> None:
         if pace_s:

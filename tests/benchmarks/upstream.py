@@ -1,6 +1,7 @@
 """A mock upstream that is never the bottleneck: one asyncio protocol, canned bytes, no parsing of JSON.
 
 The model name says what comes: `whole`, `burst` (100 events at once), `paced` (100 events, 20 ms apart).
+On /v1/messages a burst is one of Anthropic's.
 """
 
 from __future__ import annotations
@@ -39,6 +40,31 @@ _EVENTS = [_chunk(_event(number)) for number in range(EVENTS)]
 _END = _chunk(_event(EVENTS, last=True) + b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
+def _named(kind: str, rest: str) -> bytes:
+    return f'event: {kind}\ndata: {{"type":"{kind}"{rest}}}\n\n'.encode()
+
+
+_MESSAGE = [
+    _named(
+        "message_start",
+        ',"message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],'
+        '"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":1}}',
+    ),
+    _named("content_block_start", ',"index":0,"content_block":{"type":"text","text":""}'),
+    *(
+        _named("content_block_delta", f',"index":0,"delta":{{"type":"text_delta","text":"word {number} "}}')
+        for number in range(EVENTS)
+    ),
+    _named("content_block_stop", ',"index":0'),
+    _named(
+        "message_delta",
+        ',"delta":{"stop_reason":"end_turn","stop_sequence":null},"usage":{"output_tokens":100}',
+    ),
+    _named("message_stop", ""),
+]
+_MESSAGE_EVENTS = [_chunk(event) for event in _MESSAGE]
+
+
 class Upstream(asyncio.Protocol):
     """One connection; requests are answered in turn."""
 
@@ -61,10 +87,15 @@ class Upstream(asyncio.Protocol):
             if len(rest) < length:
                 return
             body, self._data = rest[:length], rest[length:]
-            self._answer(body)
+            self._answer(head, body)
 
-    def _answer(self, body: bytes) -> None:
-        if b"burst" in body:
+    def _answer(self, head: bytes, body: bytes) -> None:
+        if b"burst" in body and b"/messages " in head:
+            self._transport.write(_HEAD)
+            for event in _MESSAGE_EVENTS:
+                self._transport.write(event)
+            self._transport.write(b"0\r\n\r\n")
+        elif b"burst" in body:
             self._transport.write(_HEAD)
             for event in _EVENTS:
                 self._transport.write(event)

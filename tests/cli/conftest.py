@@ -149,6 +149,7 @@ class Daemon:
             admin_over_tcp=False,
             snapshot=lambda: store.snapshot,
             relay=nothing,
+            kept=nothing,
             models=nothing,
             admin_context=partial(self._context, store),
             ready=lambda: None,

@@ -49,19 +49,19 @@ def test_an_upstream_of_one_s_own_has_all_its_settings(either: Run):
 def test_abilities_are_said_shown_and_cleared(either: Run):
     told = either(
         "upstreams", "add", "openai", "--preset", "openai", "--spread", "weight",
-        "--ability", "qwen3:8b*: context=16385, vision=no", "--ability", "tools=YES,json=no, prefill=no",
+        "--ability", "qwen3:8b*: context=16385, vision=no", "--ability", "tools=YES,json=no, prefill=no,responses=no",
     )  # fmt: skip
     assert told.code == 0
     shown = either("upstreams", "show", "openai", "--json").json
     assert shown["spread"] == "weight"
-    unsaid = {"context": None, "vision": None, "tools": None, "json": None, "prefill": None}
+    unsaid = dict.fromkeys(("context", "vision", "tools", "json", "prefill", "responses"))
     assert shown["abilities"] == [
         unsaid | {"pattern": "qwen3:8b*", "context": 16385, "vision": False},
-        unsaid | {"pattern": "*", "tools": True, "json": False, "prefill": False},
+        unsaid | {"pattern": "*", "tools": True, "json": False, "prefill": False, "responses": False},
     ]
     out = either("upstreams", "show", "openai").out
     assert "qwen3:8b*: context=16385, vision=no\n" in out
-    assert " tools=yes, json=no, prefill=no\n" in out
+    assert " tools=yes, json=no, prefill=no, responses=no\n" in out
     assert either("upstreams", "set", "openai", "--ability", "").code == 0
     assert either("upstreams", "show", "openai", "--json").json["abilities"] == []
 

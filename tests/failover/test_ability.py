@@ -2,13 +2,13 @@
 
 import pytest
 
-from gateway.failover.ability import Ability, ability_of, lacks
+from gateway.failover.ability import NOTHING, Ability, ability_of, lacks
 from gateway.failover.outcome import Outcome
 from gateway.wire.needs import Needs
 
 
 def test_nothing_is_known_of_a_model_that_nobody_speaks_of() -> None:
-    assert ability_of("gpt-4o", ()) == Ability(pattern="gpt-4o")
+    assert ability_of("gpt-4o", ()) is NOTHING
 
 
 def test_the_first_that_says_something_counts_for_each_thing_alone() -> None:

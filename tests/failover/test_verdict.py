@@ -267,3 +267,9 @@ def test_a_broken_stream_says_what_broke(outcome: str, code: str | None, status:
     assert verdict.message == f"the answer of one/a broke off: it was {outcome}"
     assert verdict.overloaded is (outcome == "overloaded")
     assert not verdict.should_retry
+
+
+def test_what_is_too_long_has_the_one_code_that_clients_look_for() -> None:
+    assert (
+        told(failure("context_too_long", code="exceed_context_size_error")).code == "context_length_exceeded"
+    )

@@ -120,7 +120,7 @@ def test_what_is_too_long_without_a_doubt(work: Generate | Embed, size: str | No
     else:
         assert found is not None
         assert (found.outcome, found.status, found.code) == (Outcome.CONTEXT_TOO_LONG, 400, TOO_LONG.code)
-        assert f"context is 10 tokens and the prompt alone has {size};" in found.message
+        assert f"too long: {size} tokens > 10," in found.message
     assert certainly_too_long(work, 0) is None, "a model that does not say how much it holds"
 
 

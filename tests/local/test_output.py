@@ -108,6 +108,14 @@ def test_every_chunk_of_a_chat_has_the_same_frame(include_usage: bool) -> None:
     assert DONE == b"[DONE]"
 
 
+def test_a_chat_tells_by_which_string_it_was_stopped() -> None:
+    told = Ended(1, "stop", 0, "END")
+    (streamed,) = json.loads(chat().ended(told))["choices"]
+    (whole,) = json.loads(chat(stream=False).whole([collected(told)], END))["choices"]
+    assert (streamed["finish_reason"], streamed["stop_reason"]) == ("stop", "END")
+    assert (whole["finish_reason"], whole["stop_reason"]) == ("stop", "END")
+
+
 def test_each_choice_of_a_chat_has_its_own_opening_and_index() -> None:
     answer = chat()
     assert [json.loads(chunk)["choices"][0]["index"] for chunk in answer.opening(3)] == [0, 1, 2]

@@ -11,9 +11,9 @@ from gateway.backend import Framing
 from gateway.errors import RequestError
 from gateway.local.mailbox import Delta, Finished, ModelFolder
 from gateway.local.output import ChatAnswer, TextAnswer
-from gateway.local.paths import CHAT, PATHS, read_body, reader_of
+from gateway.local.paths import CHAT, COUNT, PATHS, read_body, reader_of
 from gateway.local.reply import Embedding, Reader, Stream, Whole
-from gateway.local.request import Embed, Generate
+from gateway.local.request import Count, Embed, Generate
 
 FOLDER = ModelFolder(name="lab/m", path="/m", size_bytes=1, fingerprint="0123456789abcdef")
 CHAT_BODY = {"messages": [{"role": "user", "content": "x"}]}
@@ -24,7 +24,7 @@ def reader(path: str, **body: Any) -> Reader:
 
 
 def test_the_calls_that_are_answered() -> None:
-    assert {CHAT, "/v1/completions", "/v1/embeddings"} == PATHS
+    assert {CHAT, COUNT, "/v1/completions", "/v1/embeddings"} == PATHS
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,7 @@ def test_the_calls_that_are_answered() -> None:
         (CHAT, CHAT_BODY, Generate),
         ("/v1/completions", {"prompt": "x"}, Generate),
         ("/v1/embeddings", {"input": "x"}, Embed),
+        (COUNT, CHAT_BODY, Count),
     ],
 )
 def test_each_call_has_its_own_fields(path: str, body: dict[str, Any], kind: type) -> None:

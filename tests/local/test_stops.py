@@ -34,6 +34,7 @@ def test_nothing_comes_after_a_stop() -> None:
     cutter = StopCutter(["s"])
     assert cutter.feed("as b") == "a"
     assert (cutter.feed("more"), cutter.flush()) == ("", "")
+    assert cutter.found == "s"
 
 
 def test_the_stop_that_is_complete_first_wins_and_of_two_the_longer_one() -> None:

@@ -135,6 +135,15 @@ def test_events_of_both_dialects() -> None:
     assert event.endswith(b"\n\n")
 
 
+def test_the_error_event_of_a_response_has_a_type_and_a_number() -> None:
+    event = broken_event(Dialect.OPENAI, verdict(), "req_1", number=7)
+    head, _, data = event.partition(b"\n")
+    assert head == b"event: error"
+    told = json.loads(data.removeprefix(b"data: "))
+    assert (told["type"], told["sequence_number"]) == ("error", 7)
+    assert told["message"] == told["error"]["message"] == verdict().message
+
+
 def test_a_wrong_request_is_not_to_be_sent_again() -> None:
     response = refused_request(Dialect.OPENAI, RequestError("no", status=413, code="x", param="y"), "req_1")
     assert response.status == 413

@@ -14,10 +14,12 @@ from gateway.errors import RequestError
 from gateway.failover.command import Content, Failed
 from gateway.failover.outcome import Outcome
 from gateway.failover.plan import Candidate
-from gateway.relay.attempt import Attempt
+from gateway.relay.attempt import Attempt, Opening
 from gateway.wire.api import Api
 from gateway.wire.dialect import Dialect
+from gateway.wire.translate.responses_to_chat import ResponsesToChat
 from tests import canned
+from tests.canned import dump
 from tests.relay.puppet import CHAT, STREAM, Answer, Puppet, events, failure, json, local_stream, whole
 
 
@@ -33,7 +35,7 @@ def attempt(puppet: Puppet, *, limit: int = 1 << 20, stream: bool = True) -> Att
         model="m",
         stream=stream,
     )
-    return Attempt(1, Candidate(0, "lab", "m"), call, puppet, reply_limit=limit)
+    return Attempt(1, Candidate(0, "lab", "m"), Opening(puppet, call), reply_limit=limit)
 
 
 async def until_content(tried: Attempt, api: Api = Api.CHAT) -> Content | Failed:
@@ -261,3 +263,36 @@ async def test_events_without_a_type_are_still_events() -> None:
     assert tried.is_events
     assert not attempt(Puppet()).is_events
     assert STREAM == "text/event-stream"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(), Answer([b"".join(CHAT)]), local_stream(), json()],
+    ids=["parts", "one", "local", "whole"],
+)
+async def test_a_translated_answer_is_complete_before_its_end_is_sent(answer: Answer) -> None:
+    """Who reads the end of a response may go on from it at once: it must have been kept by then. One that is
+    not the client's, because another was faster, is not kept.
+    """
+    told: list[str] = []
+    stream = answer.kind == STREAM
+    for committed in (False, True):
+        translation = ResponsesToChat(response_id="resp_1", created=0)
+        translation.request(dump({"model": "m", "input": "x", "stream": stream}))
+
+        def complete(of: ResponsesToChat = translation) -> None:
+            assert of.response is not None
+            told.append(of.response["status"])
+
+        tried = attempt(Puppet(answer), stream=stream)
+        way = Opening(Puppet(answer), tried.call, translation, complete)
+        tried = Attempt(1, tried.candidate, way, reply_limit=1 << 20)
+        assert isinstance(await until_content(tried, Api.RESPONSES), Content)
+        assert told == []
+        if committed:
+            tried.commit()
+        if not tried.ended and tried.body is None:
+            async for part in tried.rest():
+                if b"response.completed" in part:
+                    assert told == (["completed"] if committed else [])
+        assert told == (["completed"] if committed else [])

@@ -101,8 +101,14 @@ async def test_without_a_model_it_is_the_default_upstream() -> None:
         ),
         (
             snapshot(rules=[rule("m", "a")], upstreams=[upstream("a")]),
-            inbound(api=Api.MESSAGES),
-            "translate",
+            replace(inbound(api=Api.MESSAGES), path="/v1/messages/batches", api=Api.OTHER),
+            "nothing like POST /v1/messages/batches",
+            Outcome.UNSUPPORTED,
+        ),
+        (
+            snapshot(rules=[rule("m", "a")], upstreams=[upstream("a")]),
+            replace(inbound(api=Api.MESSAGES), body=read_json(b'{"model":"m","mcp_servers":[{}]}')),
+            "mcp_servers can't be translated",
             Outcome.UNSUPPORTED,
         ),
         (
@@ -119,7 +125,7 @@ async def test_without_a_model_it_is_the_default_upstream() -> None:
             Outcome.UNSUPPORTED,
         ),
     ],
-    ids=["undefined", "disabled", "dialect", "no credential", "no model", "no path"],
+    ids=["undefined", "disabled", "path of a dialect", "no words", "no credential", "no model", "no path"],
 )
 async def test_what_can_not_be_asked_is_left_out_with_its_reason(
     known: Snapshot, asked: Inbound, words: str, outcome: Outcome

@@ -199,10 +199,14 @@ async def test_smuggled_requests_are_refused(daemon: Daemon) -> None:
         writer.close()
 
 
-async def test_upstream_of_another_dialect_is_named(daemon: Daemon, lab: Lab) -> None:
+async def test_what_an_upstream_of_another_dialect_cannot_be_asked_is_named(daemon: Daemon, lab: Lab) -> None:
     model = await daemon.rule(await daemon.upstream(lab, dialect="anthropic"))
-    body = json.dumps({"model": model, "messages": []})
-    async with daemon.http() as http, http.post(CHAT, data=body, headers=JSON) as reply:
-        assert reply.status == 400
-        assert "translate" in (await reply.json())["error"]["message"]
+    asked = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+    async with daemon.http() as http:
+        async with http.post(CHAT, json={**asked, "n": 3}) as reply:
+            assert reply.status == 400
+            assert (await reply.json())["error"]["param"] == "n"
+        async with http.post("/v1/embeddings", json={"model": model, "input": "Hi"}) as reply:
+            assert reply.status == 400
+            assert "anthropic dialect" in (await reply.json())["error"]["message"]
     assert lab.hits == 0

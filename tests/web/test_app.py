@@ -17,6 +17,9 @@ from tests.house import House, client_key, running, snapshot
 
 # A path for each line of the route table: a new line needs one, or the walk below fails.
 SAMPLES = {
+    "/v1/responses/{id}": "/v1/responses/resp_1",
+    "/v1/responses/{id}/cancel": "/v1/responses/resp_1/cancel",
+    "/v1/responses/{id}/input_items": "/v1/responses/resp_1/input_items",
     "/v1/{tail:.+}": "/v1/chat/completions",
     "/v1/models": "/v1/models",
     "/v1/models/{id:.+}": "/v1/models/some/model",

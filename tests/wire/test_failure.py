@@ -206,6 +206,23 @@ def test_anthropics_error(status: int, kind: str) -> None:
     assert json.loads(body) == {"type": "error", "error": {"type": kind, "message": "m"}, "request_id": "r"}
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("this model takes 8 tokens", "prompt is too long: this model takes 8 tokens"),
+        ("The prompt is too long: 9 tokens > 8", "The prompt is too long: 9 tokens > 8"),
+    ],
+)
+def test_anthropics_clients_find_the_words_that_make_them_shorten(said: str, told: str) -> None:
+    body = error_body(Dialect.ANTHROPIC, status=400, message=said, code="context_length_exceeded")
+    assert json.loads(body)["error"]["message"] == told
+
+
+def test_a_thread_that_nobody_keeps_is_refused_in_the_words_of_threads() -> None:
+    body = error_body(Dialect.ANTHROPIC, status=400, message="m", code="untranslatable", param="thread")
+    assert json.loads(body)["error"]["details"] == {"error_code": "thread_unsupported_request"}
+
+
 @given(
     st.text(st.characters() | st.characters(categories=["Cs"]), max_size=30), st.sampled_from(list(Dialect))
 )

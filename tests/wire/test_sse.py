@@ -12,6 +12,7 @@ from gateway.wire.sse import (
     SseSplitter,
     comment,
     encode,
+    heard,
     parse_event,
     split_events,
 )
@@ -173,3 +174,10 @@ def test_a_cr_that_is_a_blank_line_by_what_follows_it() -> None:
     assert splitter.feed(b"data: a\r\n\r") == []  # an LF may still follow
     assert splitter.feed(b"data: b\r\r") == [b"data: a\r\n\r", b"data: b\r\r"]
     assert split_events(b"data: a\r\n\r") == [b"data: a\r\n\r"]
+
+
+@given(streams)
+def test_what_is_heard_of_a_block_is_what_its_events_say(stream: bytes) -> None:
+    block = SseSplitter().cut(stream)
+    events = [parse_event(raw) for raw in split_events(block)]
+    assert list(heard(block)) == [(event.data, event.event) for event in events if event.data]

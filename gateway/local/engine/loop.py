@@ -49,7 +49,7 @@ from gateway.local.mailbox import (
     Unload,
 )
 from gateway.local.memory import footprint
-from gateway.local.request import Count, Embed, Generate, Work
+from gateway.local.request import Count, Generate, Work
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +227,7 @@ class EngineLoop:
         path, work = asked
         home = self._homes.get(path)
         if isinstance(work, Count):
-            self._out.append(self._counted(prepared, work.work, home))
+            self._out.append(self._counted(prepared, work, home))
             return
         if prepared.failure is not None or home is None:
             failure = prepared.failure or engine_failure("the model was unloaded meanwhile")
@@ -242,9 +242,9 @@ class EngineLoop:
             inputs = [ready.tokens for ready in prepared.prompts]
             home.vectors.add(prepared.id, inputs, work.dimensions)
 
-    def _counted(self, prepared: Prepared, work: Generate | Embed, home: _Home | None) -> Finished | Refused:
-        failure = prepared.failure
-        if isinstance(work, Generate) and home is not None:
+    def _counted(self, prepared: Prepared, count: Count, home: _Home | None) -> Finished | Refused:
+        failure, work = prepared.failure, count.work
+        if count.bounded and isinstance(work, Generate) and home is not None:
             for ready in prepared.prompts:
                 if self._room.too_large(
                     home.resident, len(ready.tokens), self._limit(home.resident, work, ready)

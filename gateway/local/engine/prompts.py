@@ -148,7 +148,9 @@ def _prompts(resident: Resident, work: Generate) -> list[Ready]:
 
 
 def _counted(speller: Speller, work: Embed | Count) -> list[Ready]:
-    """The prompts as tokens and nothing else; refused as they would be for an answer."""
+    """The prompts as tokens and nothing else; refused as they would be for an answer, unless they are to be
+    counted however many they are.
+    """
     asked = work.work if isinstance(work, Count) else work
     if isinstance(asked, Embed):
         if speller.pooling is None:
@@ -160,7 +162,8 @@ def _counted(speller: Speller, work: Embed | Count) -> list[Ready]:
             )
         return [Ready(_encoded(speller, asked, item)) for item in asked.inputs]
     _check_bias(speller, asked)
-    return [Ready(_spelled(speller, asked, prompt).tokens) for prompt in asked.prompts]
+    bounded = not isinstance(work, Count) or work.bounded
+    return [Ready(_spelled(speller, asked, prompt, bounded=bounded).tokens) for prompt in asked.prompts]
 
 
 def _ready(resident: Resident, work: Generate, prompt: Prompt) -> Ready:
@@ -181,12 +184,13 @@ class _Spelled(NamedTuple):
     args: dict[str, Any]  # of the template
 
 
-def _spelled(speller: Speller, work: Generate, prompt: Prompt) -> _Spelled:
+def _spelled(speller: Speller, work: Generate, prompt: Prompt, *, bounded: bool = True) -> _Spelled:
     if not isinstance(prompt, Chat):
         return _Spelled(_encoded(speller, work, prompt), getattr(prompt, "text", ""), {})
     args = _args(speller, prompt, work.tooling)
     text = _rendered(speller, prompt, args)
-    return _Spelled(_fitting(speller, work, _encode(speller, text, special=False)), text, args)
+    tokens = _encode(speller, text, special=False)
+    return _Spelled(_fitting(speller, work, tokens) if bounded else tokens, text, args)
 
 
 def _args(speller: Speller, prompt: Chat, tooling: Tooling) -> dict[str, Any]:

@@ -250,7 +250,8 @@ class Row:
         if not self.resumed:  # else these are the times of something else
             task.prefill_s = max(task.prefill_s, self.first_at - self.began_at)
             task.decode_s = max(task.decode_s, now - self.first_at)
-        out.append(Ended(task.id, reason, self.choice))
+        stop = self.flow.stopped_by if self.flow is not None else None
+        out.append(Ended(task.id, reason, self.choice, stop))
         task.answered(out)
 
     @property

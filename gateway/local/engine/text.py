@@ -42,6 +42,11 @@ class TextFlow:
         """Is the model inside of its reasoning?"""
         return bool(self._state[0] == "reasoning")
 
+    @property
+    def stopped_by(self) -> str | None:
+        """The stop string that ended the answer, if one did."""
+        return None if self._stop is None else self._stop.found
+
     def prime(self, tokens: list[int]) -> None:
         """Let the text go on from these tokens, whose own text is not part of it."""
         for token in tokens:
