@@ -21,7 +21,7 @@ _TEST = "test_the_long_run"
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "300"))
 SEED = os.environ.get("CHAOS_SEED", "7")
 _started: list[subprocess.Popen[bytes]] = []  # kept, because it outlives the hook that starts it
-RATE = "4"  # what else runs meanwhile needs its time
+RATE = "2"  # what else runs meanwhile needs its time
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

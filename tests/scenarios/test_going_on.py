@@ -103,7 +103,7 @@ async def test_a_prompt_that_is_too_long_is_not_even_tried(daemon: Daemon, lab: 
         run_command, daemon.home, "explain", model, "--path", CHAT, "--body", "-", typed=json.dumps(body)
     )
     assert told.returncode == 0, told.stderr
-    assert "context is 64 tokens" in told.stdout
+    assert "tokens > 64, which is this model's maximum context length" in told.stdout
     assert f"1  {cloud}/{model}" in told.stdout
     body["messages"] = [{"role": "user", "content": "hi"}]
     assert (await asked(daemon, body))[1]["x-gateway-served-by"] == "local/heir"
