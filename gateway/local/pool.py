@@ -187,16 +187,6 @@ class LocalPool:
         self._refresh_soon()
         return name in self._catalog.models
 
-    def wait_s(self, name: str) -> float:
-        """How long a new request for this model would probably wait for its place."""
-        folder = self._catalog.models.get(name)
-        return 0.0 if folder is None else self._scheduler.wait_s(folder.path, time.monotonic())
-
-    def queued(self, name: str) -> int:
-        """How many requests wait for a place at this model."""
-        folder = self._catalog.models.get(name)
-        return 0 if folder is None else self._scheduler.waiting(folder.path)
-
     async def forecast(
         self, call_path: str, model: str | None, body: bytes | None, *, limit_s: float | None = None
     ) -> Forecast:

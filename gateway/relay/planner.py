@@ -183,7 +183,6 @@ class _Request:
         self._snapshot = snapshot
         self._policy = policy
         self._forecasts = forecasts
-        self._now = now
         self._needs: Needs | None = None
         self.judge = lambda key: planner._breakers.judge(key, now)
 
@@ -228,7 +227,9 @@ class _Request:
                 Outcome.MODEL_MISSING,
                 f"there is no local model {aim.model!r}; `mlx-gateway models list` shows those there are",
             )
-        forecast = self._forecasts[aim.model]
+        forecast = self._forecasts.get(aim.model)
+        if forecast is None:
+            return None  # it came after the others were foreseen
         # What is wrong with the request itself is for the target to say: it would be wrong everywhere.
         if forecast.failure is not None and forecast.failure.outcome is not Outcome.CLIENT_FAULT:
             return forecast.failure

@@ -44,6 +44,7 @@ class Stock:
             "settings": settings,
             "in_memory": facts,
             "speed": msgspec.structs.asdict(model.speed),
+            "now": self._there().outlook(name),
         }
 
     async def load(self, name: str) -> dict[str, Any]:

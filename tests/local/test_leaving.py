@@ -68,9 +68,9 @@ async def test_a_client_that_leaves_the_queue(make_pool: MakePool) -> None:
     pool = await make_pool(batch_size=1)
     running, chunks = await begin(pool, max_tokens=100)
     waiting = await pool.open(call("slow", **LONG), deadline=soon())
-    assert pool.queued("slow") == 1
+    assert pool.outlook("slow")["queue"] == 1
     await waiting.aclose()
-    assert pool.queued("slow") == 0
+    assert pool.outlook("slow")["queue"] == 0
     assert (await rest(chunks))[-1] == b"[DONE]"
     await running.aclose()
     await until(lambda: pool.stats()["engine"] == "idle")

@@ -90,12 +90,12 @@ async def test_one_after_the_other_in_the_order_they_came(single: LocalPool, mod
     tasks = [
         asyncio.create_task(said(single, model, f"{n}", max_tokens=12, logit_bias=NO_END)) for n in range(3)
     ]
-    await until(lambda: single.queued(model) == 3)
+    await until(lambda: single.outlook(model)["queue"] == 3)
     assert single.stats()["models"][model]["running"] == 1
     assert not any(task.done() for task in tasks)
     await reply.aclose()
     assert await asyncio.gather(*tasks) == alone
-    assert single.queued(model) == 0
+    assert single.outlook(model)["queue"] == 0
 
 
 @pytest.mark.parametrize("model", ALONE)

@@ -190,13 +190,13 @@ async def test_a_full_queue_is_overloaded_with_a_wait(make_pool: MakePool, strin
     strings.act("gate")
     tasks = [asyncio.create_task(whole(pool, "tiny", f"{n}", max_tokens=5)) for n in range(5)]
     await until(lambda: strings.reached)
-    await until(lambda: pool.queued("tiny") == 3)
+    await until(lambda: pool.outlook("tiny")["queue"] == 3)
     failure = await refused(pool, "tiny")
     assert (failure.outcome, failure.code, failure.status) == (Outcome.OVERLOADED, "queue_full", 503)
     assert failure.retry_after_s is not None
     assert 1 <= failure.retry_after_s <= 60
-    assert pool.wait_s("tiny") > 0
+    assert pool.outlook("tiny")["wait_s"] > 0
     strings.open()
     assert len(await asyncio.gather(*tasks)) == 5
-    assert pool.queued("tiny") == 0
-    assert pool.wait_s("tiny") == 0.0
+    assert pool.outlook("tiny")["queue"] == 0
+    assert pool.outlook("tiny")["wait_s"] == 0.0

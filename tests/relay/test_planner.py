@@ -276,3 +276,18 @@ async def test_stay_local_leaves_nothing_that_is_elsewhere() -> None:
     way = await planner_of(local=Puppet()).way(inbound(), known)
     assert [each.label for each in way.plan.candidates] == ["local/m"]
     assert way.plan.local_only
+
+
+async def test_a_model_that_comes_while_the_request_is_planned_may_be_asked() -> None:
+    class Coming(Puppet):
+        """The disk is read by somebody else in the midst of it."""
+
+        async def forecast(
+            self, call_path: str, model: str | None, body: bytes | None, *, limit_s: float | None = None
+        ) -> Forecast:
+            self.names.add("new")
+            return self.weather
+
+    known = snapshot(rules=[rule("m", "local:there", "local:new")])
+    way = await planner_of(local=Coming(names=["there"])).way(inbound(), known)
+    assert [each.label for each in way.plan.candidates] == ["local/there", "local/new"]

@@ -72,6 +72,10 @@ async def test_model_is_loaded_and_unloaded_by_command(daemon: Daemon) -> None:
 
 async def test_show_says_what_a_model_is(daemon: Daemon) -> None:
     shown = await daemon.admin("models.show", model="lab/small")
+    now = shown["now"]
+    assert (now["queue"], now["wait_s"]) == (0, 0.0)
+    assert now["memory_free_bytes"] > 0
+    assert now["prefill_tps"] > 0
     assert shown["name"] == "lab/small"
     assert shown["context"] == 2048
     assert "llama" in str(shown)
